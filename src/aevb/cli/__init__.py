@@ -1,0 +1,41 @@
+"""The command line: parse, call, print. Everything that computes is imported after the arguments were read."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from aevb.errors import AevbError
+
+from ._parser import make_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments; None: those of the process.
+
+    Returns:
+        The exit code: 0, or that of `aevb.errors`, or 130 after Ctrl-C.
+    """
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        from . import _commands
+
+        code: int = getattr(_commands, args.command.replace("-", "_"))(args)
+        sys.stdout.flush()
+        return code
+    except AevbError as e:
+        return _fail(str(e), e.exit_code)
+    except KeyboardInterrupt:
+        return _fail("stopped by Ctrl-C", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"aevb: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,174 @@
+"""One function per verb: load, call the front door, print. Each takes the parsed arguments and returns an exit code."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from aevb._fit import Record, Splits, fit as fit_model, load_splits
+from aevb.config import Config, read_toml
+from aevb.data import Dataset
+from aevb.data import load as load_data
+from aevb.errors import ConfigError, DataError, DivergenceError
+from aevb.fitted import FittedModel, load
+from aevb.rundir import RunDirectory
+
+from . import _output, _tables
+from ._parser import config_values
+from ._progress import make_progress
+
+
+def fit(args: argparse.Namespace) -> int:
+    """`aevb fit`."""
+    config = _config(args)
+    if args.print_config:
+        print(config.to_toml(), end="")
+        return 0
+    if not config.data:
+        raise ConfigError("aevb fit needs data: a name, as in `aevb fit mnist`, or a path to .npy .npz .csv or IDX")
+    run: RunDirectory | None = None
+    progress = make_progress(quiet=args.quiet)
+
+    def on_start(resolved: Config, splits: Splits) -> None:
+        nonlocal run
+        # Only now is it sure that data and configuration fit; nothing was compiled yet.
+        run = (
+            RunDirectory.create(Path(args.out))
+            if args.out
+            else RunDirectory.create_numbered(Path("runs"), _run_name(config.data))
+        )
+        run.write_config(resolved)
+        progress.start(resolved, splits, run.path)
+
+    def on_epoch(record: Record) -> None:
+        assert run is not None
+        run.append_metrics(record)
+        progress.epoch(record)
+
+    if args.out and Path(args.out).exists():
+        RunDirectory.create(Path(args.out))  # a taken directory is told before data are read
+    try:
+        with progress:
+            fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch)
+    except DivergenceError as error:
+        assert run is not None
+        error.fitted.save(run.model)  # type: ignore[attr-defined]
+        raise DivergenceError(f"{error}. The last good model is in {run.model}") from None
+    assert run is not None
+    fitted.save(run.model)
+    interrupted = fitted.result["stopped"] == "interrupted"
+    if not interrupted:
+        progress.say("drawing figures")
+        _draw(fitted, load_splits(config.data, config).held_out[1], run.figures)
+    if not args.quiet:
+        _tables.print_result(fitted, run)
+    if interrupted:
+        progress.say(
+            f"stopped by Ctrl-C after epoch {len(fitted.history)} of {config.epochs}; the model is usable. "
+            f"Draw its figures with: aevb plot {run.path}"
+        )
+        return 130
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """`aevb evaluate`."""
+    fitted = load(args.run)
+    part, rows = _rows(fitted, args.data)
+    evaluation = fitted.evaluate(rows, num_samples=args.num_samples)
+    if args.json:
+        print(json.dumps({"part": part, **evaluation.to_dict()}, indent=2))
+    else:
+        _tables.print_evaluation(evaluation.to_dict(), part)
+    return 0
+
+
+def encode(args: argparse.Namespace) -> int:
+    """`aevb encode`."""
+    fitted = load(args.run)
+    path = _output.check(args.output)
+    latents = fitted.encode(args.data)
+    names = [f"z_{j + 1}" for j in range(fitted.latent_dim)]
+    arrays = {"mean": latents.mean} if path.suffix == ".npy" else {"mean": latents.mean, "scale": latents.scale}
+    _output.write(path, arrays, [*names, *(f"{name}_scale" for name in names)])
+    return 0
+
+
+def decode(args: argparse.Namespace) -> int:
+    """`aevb decode`."""
+    fitted = load(args.run)
+    path = _output.check(args.output)
+    latents = load_data(args.latents).rows
+    if latents.shape[1] != fitted.latent_dim:
+        raise DataError(
+            f"{args.latents} has {latents.shape[1]} columns, but the model's latent space has {fitted.latent_dim} "
+            "dimensions; give one latent vector per row"
+        )
+    _output.write(path, {"x": fitted.decode(latents.astype(np.float32))}, _column_names(fitted))
+    return 0
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    """`aevb reconstruct`."""
+    fitted = load(args.run)
+    path = _output.check(args.output)
+    _output.write(path, {"x": fitted.reconstruct(args.data)}, _column_names(fitted))
+    return 0
+
+
+def sample(args: argparse.Namespace) -> int:
+    """`aevb sample`."""
+    fitted = load(args.run)
+    path = _output.check(args.output)
+    _output.write(path, {"x": fitted.sample(args.num, jax.random.key(args.seed))}, _column_names(fitted))
+    return 0
+
+
+def plot(args: argparse.Namespace) -> int:
+    """`aevb plot`."""
+    fitted = load(args.run)
+    run = Path(args.run)
+    directory = Path(args.output) if args.output else (run if run.is_dir() else run.parent) / "figures"
+    for path in _draw(fitted, _rows(fitted, args.data)[1], directory):
+        print(path)
+    return 0
+
+
+def info(args: argparse.Namespace) -> int:
+    """`aevb info`."""
+    _tables.print_info(load(args.run))
+    return 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """The configuration: the file's values, and over them the flags'."""
+    values = read_toml(args.config) if args.config else {}
+    return Config.from_dict(values | config_values(args))
+
+
+def _run_name(data: str) -> str:
+    name = Path(data).name.split(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
+
+
+def _rows(fitted: FittedModel, data: str | None) -> tuple[str, Dataset]:
+    """The data to judge a run on: those that were named, or what the run itself held out."""
+    if data is not None:
+        return data, load_data(data)
+    if not fitted.config.data or fitted.config.data == "array":
+        raise DataError("this model was fitted to an array in memory, so its data cannot be found again; name the data")
+    return load_splits(fitted.config.data, fitted.config).held_out
+
+
+def _column_names(fitted: FittedModel) -> list[str]:
+    return list(fitted.columns or [f"x_{d + 1}" for d in range(fitted.architecture.data_dim)])
+
+
+def _draw(fitted: FittedModel, dataset: Dataset, directory: Path) -> list[Path]:
+    from aevb.plots import save_figures
+
+    key = jax.random.key(fitted.config.seed)
+    return save_figures(fitted, directory, rows=dataset.rows, labels=dataset.labels, key=key)

@@ -1,0 +1,139 @@
+"""Arguments. The options of `aevb fit` are made from the fields of `Config`, so that there is one list of names."""
+
+import argparse
+import dataclasses
+import types
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from aevb._version import __version__
+from aevb.config import Config
+from aevb.errors import ConfigError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the usage text that hides them."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line. Imports nothing heavy."""
+    parser = _Parser(
+        prog="aevb",
+        description="Deep latent-variable models by Auto-Encoding Variational Bayes.",
+        epilog="Begin with: aevb fit mnist",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"aevb {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+
+    fit = command("fit", "fit a model to data, evaluate it and picture it")
+    fit.add_argument("data", nargs="?", metavar="DATA", help="data name (mnist) or path (.npy .npz .csv IDX)")
+    fit.add_argument("--out", metavar="DIR", help="directory for the run (default: the next free runs/NAME-1, -2, ...)")
+    fit.add_argument("--config", metavar="FILE", help="TOML file of the options below; flags go before it")
+    fit.add_argument("--print_config", "--print-config", action="store_true", help="print the configuration and stop")
+    fit.add_argument("--quiet", action="store_true", help="print errors only")
+    _add_config_options(fit)
+
+    evaluate = command("evaluate", "ELBO and log-likelihood of a run's model on data")
+    _add_run(evaluate)
+    evaluate.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
+    evaluate.add_argument(
+        "--num-samples", type=_count, default=100, metavar="K", help="importance samples per row; 0: ELBO only (100)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    encode = command("encode", "write posterior means (.npy) or means and scales (.npz, .csv) of data")
+    _add_run(encode)
+    encode.add_argument("data", metavar="DATA", help="data name or path")
+    _add_output(encode)
+
+    decode = command("decode", "write E[x | z] for latent vectors")
+    _add_run(decode)
+    decode.add_argument("latents", metavar="Z", help="latent vectors, one per row (.npy .npz .csv)")
+    _add_output(decode)
+
+    reconstruct = command("reconstruct", "write the reconstruction of each row of data")
+    _add_run(reconstruct)
+    reconstruct.add_argument("data", metavar="DATA", help="data name or path")
+    _add_output(reconstruct)
+
+    sample = command("sample", "write ancestral samples x ~ p(x | z), z ~ p(z)")
+    _add_run(sample)
+    sample.add_argument("--num", type=_positive, default=100, metavar="N", help="number of samples (100)")
+    sample.add_argument("--seed", type=_count, default=0, help="of the samples (0)")
+    _add_output(sample)
+
+    plot = command("plot", "draw the figures of a run")
+    _add_run(plot)
+    plot.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
+    plot.add_argument("-o", "--output", metavar="DIR", help="directory for the figures (default: figures/ in the run)")
+
+    info = command("info", "layers, configuration, data and result of a run")
+    _add_run(info)
+    return parser
+
+
+def config_values(args: argparse.Namespace) -> dict[str, Any]:
+    """The configuration's fields that were given as flags."""
+    names = {f.name for f in dataclasses.fields(Config)}
+    return {name: value for name, value in vars(args).items() if name in names and value is not None}
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="run directory or model file")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write: .npy, .npz or .csv")
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    hints = get_type_hints(Config)
+    group = parser.add_argument_group("configuration")
+    for field in dataclasses.fields(Config):
+        if field.name == "data":
+            continue
+        hint = hints[field.name]
+        default = field.default
+        if isinstance(default, tuple):
+            default = " ".join(map(str, default))
+        shown = "" if default in ("", None) or isinstance(default, bool) else f" ({default})"
+        options: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown, "default": None}
+        if hint is bool:
+            options["action"] = argparse.BooleanOptionalAction
+            options["help"] += " (on)" if default else " (off)"
+        elif get_origin(hint) is Literal:
+            options |= {"choices": get_args(hint), "metavar": "NAME"}
+            options["help"] += "; one of " + ", ".join(get_args(hint))
+        elif get_origin(hint) is tuple:
+            options |= {"type": int, "nargs": "*", "metavar": "UNITS"}
+        elif get_origin(hint) in (Union, types.UnionType):
+            kinds = get_args(hint)
+            options |= {"type": _number_or_text if str in kinds else float, "metavar": "VALUE"}
+        else:
+            options |= {"type": hint, "metavar": {int: "N", float: "X", str: "PATH"}[hint]}
+        group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **options)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if _count(text) == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)

@@ -1,0 +1,126 @@
+"""Progress: a bar on a terminal, plain lines in a log, nothing when quiet."""
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aevb._fit import Record, Splits
+from aevb.config import Config
+from aevb.data import Dataset
+
+
+class Progress:
+    """Tells how a fit goes. This one says nothing; the others derive from it."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+        """The fit begins."""
+
+    def epoch(self, record: Record) -> None:
+        """An epoch has ended."""
+
+    def say(self, text: str) -> None:
+        """Anything else, one line."""
+
+
+class LineProgress(Progress):
+    """One plain line per epoch, for logs and pipes."""
+
+    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+        self.epochs = config.epochs
+        for line in describe(config, splits, directory):
+            self.say(line)
+
+    def epoch(self, record: Record) -> None:
+        self.say(f"epoch {record['epoch']}/{self.epochs}  {summary(record)}")
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class BarProgress(Progress):
+    """A bar with epoch, bounds, speed and time left, on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self.console = Console(stderr=False, highlight=False)
+        self.bar = RichProgress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+        )
+
+    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+        for line in describe(config, splits, directory):
+            self.say(line)
+        self.task = self.bar.add_task("compiling", total=config.epochs)
+        self.bar.start()
+
+    def epoch(self, record: Record) -> None:
+        self.bar.update(self.task, advance=1, description=summary(record))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.stop()
+
+
+def make_progress(*, quiet: bool) -> Progress:
+    """What suits where the output goes."""
+    if quiet:
+        return Progress()
+    return BarProgress() if sys.stdout.isatty() else LineProgress()
+
+
+def describe(config: Config, splits: Splits, directory: Path) -> list[str]:
+    """What is about to be fitted, and every choice that was made for the user."""
+    rows = f"{len(splits.train)} training rows"
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if part is not None:
+            rows += f", {len(part)} {name}"
+    sizes = "-".join(map(str, (splits.train.rows.shape[1], *config.hidden, config.latent_dim)))
+    lines = [
+        f"fitting {splits.train.name} ({rows}) into {directory}",
+        f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
+        f"scaling {config.scaling}; estimator {config.estimator}, {config.optimizer} {config.learning_rate:g}",
+    ]
+    if config.likelihood == "bernoulli" and config.binarization == "none" and not _is_binary(splits.train):
+        lines.append(
+            "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "
+            "and cannot be compared with ELBOs of binarised data"
+        )
+    return lines
+
+
+def _is_binary(data: Dataset) -> bool:
+    from aevb.data import is_binary
+
+    return is_binary(data.rows)
+
+
+def summary(record: Record) -> str:
+    """One epoch in a few words."""
+    names = [key.removeprefix("train_") for key in record if key.startswith("train_")]
+    bound = names[0]
+    text = f"{bound.replace('_', ' ')} train {record[f'train_{bound}']:.2f}"
+    if f"validation_{bound}" in record:
+        text += f" validation {record[f'validation_{bound}']:.2f}"
+    text += f"  {record['examples_per_second']:,.0f} examples/s"
+    if record["skipped_steps"]:
+        text += f"  {record['skipped_steps']} steps skipped (not finite)"
+    return text

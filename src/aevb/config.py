@@ -1,0 +1,202 @@
+"""The configuration of a fit: one frozen dataclass, the same names as flags, TOML keys and fields."""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from aevb.errors import ConfigError
+
+# Spelled out here rather than imported, so that `aevb --help` need not load JAX; a test holds them equal.
+ActivationName = Literal["tanh", "relu", "softplus", "elu", "gelu", "silu", "sigmoid"]
+InitializationName = Literal["glorot", "paper"]
+OptimizerName = Literal["adam", "adagrad", "rmsprop", "sgd"]
+ScheduleName = Literal["constant", "linear", "cosine", "exponential"]
+EstimatorName = Literal["sgvb-a", "sgvb-b"]
+LikelihoodName = Literal["auto", "bernoulli", "gaussian"]
+BinarizationName = Literal["auto", "dynamic", "threshold", "none"]
+ScalingName = Literal["auto", "none", "unit", "standardize"]
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to fit and how. Every field has a flag and a TOML key of the same name.
+
+    `auto` is resolved from the data when a fit begins; a run directory's `config.toml` holds what it became.
+
+    Raises:
+        ConfigError: a value has the wrong type, is out of range, or contradicts another.
+
+    Example:
+        >>> Config(latent_dim=10, hidden=(500, 500)).hidden
+        (500, 500)
+    """
+
+    data: str = _option("", "data name (mnist) or path (.npy .npz .csv IDX)")
+    validation: float | str = _option(0.1, "held-out share of the training rows (0: none), or a path")
+    test: str = _option("", "path of test data; mnist brings its own")
+
+    latent_dim: int = _option(2, "dimensions of z")
+    hidden: tuple[int, ...] = _option((500,), "units of each hidden layer, the decoder's in reverse order")
+    activation: ActivationName = _option("tanh", "of the hidden layers")
+    initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
+    likelihood: LikelihoodName = _option("auto", "p(x | z); auto: bernoulli for uint8 and for data in [0, 1]")
+    sigmoid_mean: bool = _option(False, "gaussian: put the mean through a sigmoid (data in [0, 1])")
+    min_scale: float = _option(0.001, "gaussian: floor of the scale, in units of the scaled data")
+    data_bias: bool = _option(True, "start the decoder's output at the training mean")
+    binarization: BinarizationName = _option("auto", "of pixels for bernoulli; none: grey values, no likelihood then")
+    scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
+
+    estimator: EstimatorName = _option("sgvb-b", "of the bound: sgvb-a (eq. 6), sgvb-b (eq. 7)")
+    num_samples: int = _option(1, "latent samples per example and step, L")
+    parameter_prior: bool = _option(False, "the paper's MAP prior N(0, I) on weight matrices")
+    kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to 1")
+
+    epochs: int = _option(40, "passes over the training rows")
+    batch_size: int = _option(100, "rows per step, M")
+    optimizer: OptimizerName = _option("adam", "one of Optax's")
+    learning_rate: float = _option(0.001, "at the first step")
+    learning_rate_schedule: ScheduleName = _option("constant", "how the learning rate goes down over the run")
+    beta1: float = _option(0.9, "adam: decay of the first moment")
+    beta2: float = _option(0.999, "adam: decay of the second moment")
+    decay: float = _option(0.9, "rmsprop: decay of the second moment")
+    momentum: float = _option(0.0, "sgd, rmsprop: momentum")
+    epsilon: float | None = _option(None, "adam, adagrad, rmsprop: epsilon; unset: 1e-8, rmsprop 1e-7")
+    early_stopping: int = _option(0, "stop after so many epochs without a better validation bound, keep the best; 0: off")
+
+    evaluation_samples: int = _option(100, "importance samples per row for log p(x) at the end; 0: skip it")
+    seed: int = _option(0, "of everything random in the fit")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _checked(f.name, getattr(self, f.name), hints[f.name]))
+        for name in ("latent_dim", "num_samples", "epochs", "batch_size"):
+            self._require(getattr(self, name) >= 1, name, "must be at least 1")
+        for name in ("kl_warmup", "early_stopping", "evaluation_samples", "seed"):
+            self._require(getattr(self, name) >= 0, name, "must not be negative")
+        self._require(self.seed < 2**63, "seed", "must be below 2^63")
+        self._require(all(units >= 1 for units in self.hidden), "hidden", "needs at least 1 unit in each layer")
+        for name in ("learning_rate", "min_scale"):
+            self._require(0 < getattr(self, name) < float("inf"), name, "must be positive and finite")
+        for name in ("beta1", "beta2", "decay", "momentum"):
+            self._require(0 <= getattr(self, name) < 1, name, "must be at least 0 and less than 1")
+        self._require(self.epsilon is None or 0 <= self.epsilon < float("inf"), "epsilon", "must not be negative")
+        if isinstance(self.validation, float):
+            self._require(0 <= self.validation < 1, "validation", "as a share must be at least 0 and less than 1")
+        self._require(
+            self.kl_warmup <= self.epochs, "kl_warmup", f"must not be longer than the run of {self.epochs} epochs"
+        )
+        if self.early_stopping:
+            self._require(
+                self.validation not in (0.0, ""),
+                "early_stopping",
+                "needs validation data; set validation to a share such as 0.1, or to a path",
+            )
+
+    def _require(self, condition: bool, name: str, what: str) -> None:
+        if not condition:
+            raise ConfigError(f"{name} {what}, got {getattr(self, name)!r}")
+
+    def replace(self, **changes: Any) -> "Config":
+        """A copy with some fields changed; an unknown name is a `ConfigError` that suggests the nearest one."""
+        _refuse_unknown(changes, "keyword")
+        return dataclasses.replace(self, **changes)
+
+    def to_toml(self) -> str:
+        """As TOML, one line per field. A field that is None is left out."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return tomli_w.dumps({k: v for k, v in values.items() if v is not None})
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Config":
+        """Read a TOML file; fields that it does not name keep their defaults.
+
+        Raises:
+            ConfigError: the file is missing, is no TOML, or has an unknown key or a bad value.
+        """
+        return cls.from_dict(read_toml(path), f"key in {path}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], what: str = "key") -> "Config":
+        """From a mapping of field names to values, as TOML or JSON has them."""
+        _refuse_unknown(values, what)
+        return cls(**values)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a TOML file of fields of `Config`.
+
+    Raises:
+        ConfigError: the file is missing, is no TOML, or has an unknown key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text)
+    except OSError as e:
+        raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not valid TOML: {e}") from None
+    _refuse_unknown(values, f"key in {path}")
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:
+    names = [f.name for f in dataclasses.fields(Config)]
+    for name in values:
+        if name not in names:
+            close = difflib.get_close_matches(str(name).replace("-", "_"), names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+            raise ConfigError(f"unknown {what}: {name!r}{hint}")
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """The value in the field's type, or a ConfigError. Only lossless conversions: list to tuple, int to float."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value in args and isinstance(value, str):
+            return value
+        close = difflib.get_close_matches(str(value), args, n=1)
+        hint_text = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}{hint_text}")
+    if origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(_checked(name, v, args[0]) for v in value)
+    elif origin in (Union, types.UnionType):
+        for option in args:
+            if option is type(None):
+                if value is None:
+                    return None
+                continue
+            try:
+                return _checked(name, value, option)
+            except ConfigError:
+                continue
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value != value:
+            raise ConfigError(f"{name} must be a number, got nan")
+        return float(value)
+    elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        hint in (str, bool) and isinstance(value, hint)
+    ):
+        return value
+    raise ConfigError(f"{name} must be {_spoken(hint)}, got {value!r}")
+
+
+def _spoken(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if get_origin(hint) is tuple:
+        return "a list of whole numbers"
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_spoken(a) for a in get_args(hint) if a is not type(None))
+    return words.get(hint, str(hint))

@@ -1,0 +1,21 @@
+"""Training data: where the rows come from, what a likelihood sees of them, and in which order.
+
+A `Dataset` holds rows as stored (uint8 stays uint8); a `Preprocessing` turns one stored row into the x of the model,
+inside the compiled step. This package imports nothing else of `aevb` but its errors.
+"""
+
+from .batching import epoch_order as epoch_order
+from .batching import split as split
+from .dataset import Dataset as Dataset
+from .info import DataInfo as DataInfo
+from .preprocessing import Binarization as Binarization
+from .preprocessing import Preprocessing as Preprocessing
+from .preprocessing import Scaling as Scaling
+from .preprocessing import fix as fix
+from .sources import NAMES as NAMES
+from .sources import load as load
+from .sources import load_test as load_test
+from .support import Likelihood as Likelihood
+from .support import check_compatible as check_compatible
+from .support import choose_preprocessing as choose_preprocessing
+from .support import is_binary as is_binary

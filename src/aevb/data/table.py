@@ -1,0 +1,176 @@
+"""Reader of CSV tables: numeric columns with names, and possibly a column called `label`.
+
+pyarrow reads; when it cannot, or a value is missing, a second and slow pass finds the place for the message.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aevb.errors import DataError
+
+from .arrays import from_array
+from .dataset import Dataset
+
+_LABEL = "label"
+_LONGEST_LINE = 1 << 24  # bytes; also the block that pyarrow reads at a time
+_MISSING = ("", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-nan", "-NaN", "NULL", "null", "None")
+_NUMBER = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*")
+
+
+def read_csv(path: str, name: str) -> Dataset:
+    """Read a comma-separated UTF-8 file whose first line names the columns.
+
+    Every column must be numeric and complete, except one called `label`, which becomes the labels (integers where all
+    of them are, strings otherwise). If all numbers are integers in 0..255 the rows are uint8, else float32.
+
+    Raises:
+        DataError: with the file, the column and the data row (counted from 1, blank lines left out) for text, missing
+            and non-finite values, integers that float32 cannot hold, and rows of another length; and for a header
+            that is missing, numeric, or repeats a name.
+    """
+    header = _header(path, name)
+    table = _arrow_table(path, name, header)
+    columns = tuple(column for column in header if column != _LABEL)
+    if not columns:
+        raise DataError(f"{name!r} has 0 columns of numbers beside {_LABEL!r}: nothing to fit")
+    if table.num_rows == 0:
+        raise DataError(f"{name!r} has 0 rows: there is nothing after the header line")
+    labels = _labels(table.column(_LABEL).to_numpy(), name) if _LABEL in header else None
+    small = True
+    for column in columns:
+        small &= _check_column(table.column(column).to_numpy(), name, column)
+    rows = np.empty((table.num_rows, len(columns)), np.uint8 if small else np.float32)
+    for index, column in enumerate(columns):
+        rows[:, index] = table.column(column).to_numpy()
+    return from_array(rows, name, labels, columns)
+
+
+def _header(path: str, name: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            line = file.readline(_LONGEST_LINE)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name!r} is not UTF-8 text ({error.reason}): save it as UTF-8 CSV") from error
+    if not line:
+        raise DataError(f"{name!r} is empty: a header line and at least one row are needed")
+    if len(line) >= _LONGEST_LINE:
+        raise DataError(f"the first line of {name!r} is longer than {_LONGEST_LINE >> 20} MiB: is it a CSV file?")
+    try:
+        header = next(csv.reader([line], strict=True), [])
+    except csv.Error as error:
+        raise DataError(f"the header line of {name!r} cannot be read ({error}): quote names plainly") from error
+    header = [cell.strip() for cell in header]
+    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise DataError(f"{name!r} seems to be separated by {other!r}: save it with commas")
+    numeric = [cell == _LABEL or _is_number(cell) for cell in header]
+    if not header or (all(numeric) and header != [_LABEL]):
+        found = "starts with a blank line" if not any(header) else "has numbers in its first row"
+        raise DataError(f"{name!r} {found}: a header line with the names of the columns is needed")
+    for index, cell in enumerate(header):
+        if not cell:
+            raise DataError(
+                f"{name!r}: column {index + 1} has no name: name it, or if it is a row index leave it out "
+                "(in pandas to_csv(index=False))"
+            )
+        if cell in header[:index]:
+            raise DataError(
+                f"{name!r}: columns {header.index(cell) + 1} and {index + 1} are both called {cell!r}: rename one"
+            )
+    return header
+
+
+def _arrow_table(path: str, name: str, header: list[str]) -> Any:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import csv as arrow_csv
+
+    types = {column: pa.string() if column == _LABEL else pa.float64() for column in header}
+    try:
+        table = arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(column_names=header, skip_rows=1, block_size=_LONGEST_LINE),
+            parse_options=arrow_csv.ParseOptions(ignore_empty_lines=len(header) > 1),
+            convert_options=arrow_csv.ConvertOptions(column_types=types, null_values=list(_MISSING)),
+        )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        _explain(path, name, header)
+        raise DataError(f"{name!r} cannot be read as CSV ({' '.join(str(error).split())[:200]})") from error
+    if any(table.column(index).null_count for index in range(len(header))):
+        _explain(path, name, header)
+        raise DataError(f"{name!r} has missing values: fill or drop them before fitting")
+    return table
+
+
+def _explain(path: str, name: str, header: list[str]) -> None:
+    """Raise DataError for the first cell or row that is wrong; return if none is found."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        records = csv.reader(file)
+        try:
+            for number, record in enumerate(_data_records(records, len(header)), start=1):
+                if len(record) != len(header):
+                    raise DataError(
+                        f"{name!r}: row {number} has {len(record)} cells, the header has {len(header)}: mend that line"
+                    )
+                for column, cell in zip(header, record, strict=True):
+                    _explain_cell(cell, column, number, name)
+        except csv.Error as error:
+            raise DataError(f"{name!r}, line {records.line_num}: {error}") from error
+
+
+def _data_records(records: Any, num_columns: int) -> Iterator[list[str]]:
+    next(records, None)
+    for record in records:
+        if record:
+            yield record
+        elif num_columns == 1:
+            yield [""]
+
+
+def _explain_cell(cell: str, column: str, number: int, name: str) -> None:
+    place = f"{name!r}, column {column!r}, row {number}"
+    if column == _LABEL:
+        if any("\udc80" <= letter <= "\udcff" for letter in cell):
+            raise DataError(f"{place}: {cell[:40]!a} is not UTF-8 text: save the file as UTF-8")
+        if not cell.strip():
+            raise DataError(f"{place}: the label is missing")
+    elif cell.strip() in _MISSING:
+        raise DataError(f"{place}: the value is missing ({cell!a}): fill it, or drop the row or column")
+    elif not _NUMBER.fullmatch(cell):
+        hint = "remove thousands separators" if re.fullmatch(r"[\d, .]+", cell) else "encode it or drop the column"
+        raise DataError(f"{place}: {cell[:40]!a} is text, not a finite number: {hint}")
+
+
+def _check_column(values: NDArray[np.float64], name: str, column: str) -> bool:
+    """Whether all are integers in 0..255; DataError for values that float32 cannot take."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = values.astype(np.float32)
+    wrong = ~np.isfinite(rounded)
+    reason = "is not finite in float32 (its limit is 3.4e38): remove or rescale it"
+    whole = bool((values == np.floor(values)).all())
+    low, high = float(values.min()), float(values.max())
+    if not wrong.any() and whole and 2**24 < max(-low, high) < 2**63:
+        wrong = rounded != values
+        reason = (
+            "is an integer that float32 cannot hold exactly (above 2**24): subtract an offset or rescale the column"
+        )
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{name!r}, column {column!r}, row {row + 1}: {values[row]!r:.60} {reason}")
+    return whole and low >= 0 and high <= 255
+
+
+def _labels(cells: NDArray[Any], name: str) -> NDArray[Any]:
+    for number, cell in enumerate(cells, start=1):
+        if not cell.strip():
+            raise DataError(f"{name!r}, column {_LABEL!r}, row {number}: the label is missing")
+    if all(re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
+        return np.array([int(cell) for cell in cells], np.int64)
+    return np.array([str(cell) for cell in cells], np.str_)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(_NUMBER.fullmatch(cell)) or cell.lower() in ("nan", "inf", "-inf")

@@ -1,0 +1,48 @@
+"""What can go wrong for reasons that the caller can mend, one class per exit code of the command line.
+
+| class            | exit code | meaning                                                        |
+|------------------|-----------|----------------------------------------------------------------|
+| `ConfigError`    | 2         | a choice that does not exist, or two that do not fit together  |
+| `DataError`      | 3         | data that is missing, unreadable or outside the model's support |
+| `ModelFileError` | 4         | a run or model file that is missing, cut or altered            |
+| `DivergenceError`| 5         | training met non-finite losses or gradients and stopped        |
+| `OutputError`    | 6         | a directory or disk that cannot be written, or is taken        |
+
+Each message says what was found, where, and what to do.
+"""
+
+
+class AevbError(Exception):
+    """Base of the errors that `aevb` raises on purpose; the message is meant for the user."""
+
+    exit_code = 1
+
+
+class ConfigError(AevbError, ValueError):
+    """A configuration value is unknown, out of range, or contradicts another one."""
+
+    exit_code = 2
+
+
+class DataError(AevbError, ValueError):
+    """The data cannot be read, or do not fit the model that was asked for."""
+
+    exit_code = 3
+
+
+class ModelFileError(AevbError, ValueError):
+    """A run directory or model file is missing, damaged, or of an unknown version."""
+
+    exit_code = 4
+
+
+class DivergenceError(AevbError, ArithmeticError):
+    """Training produced non-finite values several steps in a row and was stopped."""
+
+    exit_code = 5
+
+
+class OutputError(AevbError, OSError):
+    """Output cannot be written: no permission, no space, or something is there already."""
+
+    exit_code = 6

@@ -1,0 +1,53 @@
+"""Apply a function of one row to every row, in bounded memory, and bring the results to the host."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+# Rows that are on the device at once.
+HOST_CHUNK = 10_000
+
+
+@eqx.filter_jit
+def _map_chunk(
+    fn: Callable[..., Any], args: Any, rows: Array, index: Array, key: PRNGKeyArray, batch_size: int
+) -> Any:
+    def one(item: tuple[Array, Array]) -> Any:
+        row, i = item
+        return fn(*args, jax.random.fold_in(key, i), row)
+
+    return jax.lax.map(one, (rows, index), batch_size=min(batch_size, rows.shape[0]))
+
+
+def map_rows(
+    fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: PRNGKeyArray, *, batch_size: int
+) -> Any:
+    """`fn(*args, key_i, row_i)` for each row i, vectorised over `batch_size` rows at a time.
+
+    Row i's key is `fold_in(key, i)`, so that the result does not depend on how the rows are cut into batches. The
+    last, smaller batch is computed like the others; no row is dropped or counted twice.
+
+    Args:
+        fn: pure function of one row that returns a pytree of arrays. Give the same function object at each call, or
+            it is compiled anew.
+        args: arguments that all rows share (models, say).
+        rows: (N, ...), N >= 1.
+        key: for all rows.
+        batch_size: rows at once, which bounds the memory.
+
+    Returns:
+        The pytree that `fn` returns, as NumPy arrays with a leading axis of length N.
+    """
+    parts = []
+    for start in range(0, len(rows), HOST_CHUNK):
+        chunk = jnp.asarray(rows[start : start + HOST_CHUNK])
+        index = jnp.arange(start, start + len(chunk), dtype=jnp.uint32)
+        parts.append(jax.device_get(_map_chunk(fn, args, chunk, index, key, batch_size)))
+    if not parts:
+        raise ValueError("there are 0 rows to evaluate")
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,35 @@
+"""Means over a data set, with their standard error."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Mean(NamedTuple):
+    """A mean over rows and its standard error, in nats per example."""
+
+    value: float
+    standard_error: float
+    num_rows: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ± {self.standard_error:.2f}"
+
+
+def mean(per_row: np.ndarray) -> Mean:
+    """Mean over rows in float64, and the standard error that the choice of these N rows (and, where a row's value is
+    itself an estimate, its noise) gives it: sd / sqrt(N). NaN for a single row, whose spread is unknown.
+
+    Args:
+        per_row: (N,), one value per row, N >= 1.
+
+    Example:
+        >>> print(mean(np.array([-1.0, -3.0])))
+        -2.00 ± 1.00
+    """
+    values = np.asarray(per_row, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        raise ValueError("cannot take a mean over 0 rows")
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Mean(float(values.mean()), error, n)

@@ -1,0 +1,166 @@
+"""Write and read a fitted model: one safetensors file, JSON of closed enums, no pickle, nothing imported by name."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from aevb._container import read_container, write_container
+from aevb.config import Config
+from aevb.data import DataInfo, Preprocessing
+from aevb.errors import AevbError, ModelFileError
+from aevb.models import Architecture, build
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+
+_SECTIONS = {"format", "aevb_version", "architecture", "config", "data", "history", "preprocessing", "result"}
+
+
+def write(
+    path: str | Path,
+    *,
+    architecture: Architecture,
+    generative: eqx.Module,
+    recognition: eqx.Module,
+    config: Config,
+    preprocessing: Preprocessing,
+    data: DataInfo,
+    history: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    aevb_version: str,
+) -> None:
+    """Write a model to one file: to a temporary name first, fsynced, then renamed over `path`.
+
+    Args:
+        path: of the file.
+        architecture: what to build when the file is read.
+        generative, recognition: the models whose arrays are written.
+        config, preprocessing, data, history, result: of the fit; written into the header as JSON.
+        aevb_version: version of aevb that fitted the model.
+
+    Raises:
+        OutputError: the file cannot be written; what was at `path` before is untouched.
+    """
+    header = {
+        "format": FORMAT,
+        "aevb_version": aevb_version,
+        "architecture": dataclasses.asdict(architecture),
+        "config": {k: v for k, v in dataclasses.asdict(config).items() if v is not None},
+        "data": dataclasses.asdict(data),
+        "preprocessing": preprocessing.to_dict(),
+        "history": list(history),
+        "result": dict(result),
+    }
+    write_container(Path(path), header, named_arrays((generative, recognition)))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Read what `write` was given, from a model file or from the run directory that holds one.
+
+    Raises:
+        ModelFileError: the file is missing, cut, altered, or of a newer format. Says which and what to do.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / MODEL_FILE).exists():
+            raise ModelFileError(f"{path} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made")
+        path = path / MODEL_FILE
+    elif not path.exists():
+        raise ModelFileError(f"{path}: there is no such file or run directory; give one that `aevb fit` made")
+    header, arrays = read_container(path)
+    version = header.get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ModelFileError(f"{path}: the header names no format version, so this is not a model file of aevb")
+    if version > FORMAT:
+        raise ModelFileError(
+            f"{path} has format version {version}, and this aevb reads up to {FORMAT}; upgrade aevb "
+            f"(the file was written by {header.get('aevb_version')})"
+        )
+    try:
+        return _from_header(header, arrays)
+    except (ValueError, TypeError, KeyError, AevbError) as e:
+        raise ModelFileError(f"{path}: {e}; the file is not one that aevb wrote, or it was altered") from e
+
+
+def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if set(header) != _SECTIONS:
+        raise ValueError(f"the header's sections are {sorted(header)}, expected {sorted(_SECTIONS)}")
+    architecture = _dataclass(Architecture, header["architecture"])
+    data = _dataclass(DataInfo, header["data"])
+    if architecture.data_dim != int(np.prod(data.event_shape)):
+        raise ValueError(f"the model has {architecture.data_dim} columns, its data shape {data.event_shape}")
+    # Shapes only: nothing is allocated before the file's own arrays were compared with what the header asks for.
+    skeleton = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
+    generative, recognition = fill(skeleton, arrays)
+    history, result = header["history"], header["result"]
+    if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
+        raise ValueError("history must be a list of objects and result an object")
+    return {
+        "config": Config.from_dict(header["config"]),
+        "architecture": architecture,
+        "generative": generative,
+        "recognition": recognition,
+        "preprocessing": Preprocessing.from_dict(header["preprocessing"]),
+        "data": data,
+        "history": tuple(history),
+        "result": result,
+        "aevb_version": str(header["aevb_version"]),
+    }
+
+
+def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """The arrays of a pytree of modules, by the path of each: `generative.trunk.layers[0].weight` and so on."""
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def fill(skeleton: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Put arrays in the places of a skeleton that has shapes; every name, shape and dtype must be the expected one.
+
+    Raises:
+        ValueError: arrays are missing, are left over, or have another shape or dtype; names them.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(skeleton)
+    expected = {_name(path): leaf for path, leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)}
+    missing, extra = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
+    if missing or extra:
+        raise ValueError(f"arrays do not fit the architecture: missing {missing}, unexpected {extra}")
+    for name, leaf in expected.items():
+        if arrays[name].shape != leaf.shape or arrays[name].dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"array {name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected float{list(leaf.shape)}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"array {name} holds NaN or infinite values")
+    filled = [jax.numpy.asarray(arrays[_name(p)]) if _name(p) in expected else leaf for p, leaf in leaves]
+    return jax.tree_util.tree_unflatten(treedef, filled)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    root = {"[0]": "generative", "[1]": "recognition"}[jax.tree_util.keystr(path[:1])]
+    return root + jax.tree_util.keystr(path[1:])
+
+
+def _dataclass(cls: type[Any], values: Any) -> Any:
+    """A frozen dataclass of ints, floats, strings, bools and tuples of them, from JSON; strict about names and types."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} must be an object")
+    names = {f.name for f in dataclasses.fields(cls)}
+    if set(values) != names:
+        raise ValueError(f"{cls.__name__} has the fields {sorted(values)}, expected {sorted(names)}")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if hints[name] is float and isinstance(value, bool | str | list | dict):
+            raise ValueError(f"{cls.__name__}.{name} must be a number, got {value!r}")
+        if hints[name] is bool and not isinstance(value, bool):
+            raise ValueError(f"{cls.__name__}.{name} must be true or false, got {value!r}")
+        if hints[name] is int and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ValueError(f"{cls.__name__}.{name} must be a whole number, got {value!r}")
+        if hints[name] is str and not isinstance(value, str):
+            raise ValueError(f"{cls.__name__}.{name} must be a text, got {value!r}")
+    return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

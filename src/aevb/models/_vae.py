@@ -1,0 +1,161 @@
+"""The variational auto-encoder's parts: the paper's Appendix C, one class per network-with-a-distribution."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Distribution, Normal, positive_scale
+
+from ._contracts import AbstractPriorLikelihood, AbstractRecognitionModel
+from ._networks import MLP, Activation, Initialization, linear
+
+
+class GaussianRecognition(AbstractRecognitionModel):
+    r"""Gaussian MLP as encoder (Appendix C.2): q(z | x) = N(mu, diag sigma^2).
+
+    h = MLP(x); mu = W_mu h + b_mu; sigma = positive_scale(W_sigma h + b_sigma).
+
+    Args:
+        data_dim: D, length of x.
+        latent_dim: J, length of z.
+        hidden, activation, initialization: of the network; see `MLP`.
+        key: for the initial weights.
+    """
+
+    trunk: MLP
+    loc: eqx.nn.Linear
+    raw_scale: eqx.nn.Linear
+
+    def __init__(
+        self,
+        data_dim: int,
+        latent_dim: int,
+        hidden: tuple[int, ...] = (500,),
+        activation: Activation = "tanh",
+        initialization: Initialization = "glorot",
+        *,
+        key: PRNGKeyArray,
+    ):
+        trunk_key, loc_key, scale_key = jax.random.split(key, 3)
+        self.trunk = MLP(data_dim, hidden, activation, initialization, key=trunk_key)
+        self.loc = linear(self.trunk.out_size, latent_dim, initialization, key=loc_key)
+        self.raw_scale = linear(self.trunk.out_size, latent_dim, initialization, key=scale_key)
+
+    def posterior(self, x: Float[Array, " D"]) -> Distribution:
+        """q(z | x), a Gaussian with diagonal covariance over J dimensions."""
+        h = self.trunk(x)
+        return Normal(self.loc(h), positive_scale(self.raw_scale(h))).to_event(1)
+
+
+class StandardNormalPrior(AbstractPriorLikelihood):
+    """p(z) = N(0, I): the prior that both decoders below share. It has no parameters."""
+
+    latent_dim: eqx.AbstractVar[int]
+
+    def prior(self) -> Distribution:
+        """N(0, I) over J dimensions."""
+        return Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)).to_event(1)
+
+
+class BernoulliGenerative(StandardNormalPrior):
+    r"""Bernoulli MLP as decoder (Appendix C.1): p(x | z) = prod_d Bernoulli(x_d; y_d), y = sigmoid(W h + b).
+
+    h = MLP(z). Works on logits throughout; y itself is never put through a logarithm.
+
+    Args:
+        data_dim: D, length of x.
+        latent_dim: J, length of z.
+        hidden, activation, initialization: of the network; see `MLP`.
+        output_bias: initial b, shape (D,); `logit` of the training mean starts the decoder at the best constant
+            image. None: as `initialization` says.
+        grey: x are grey values in [0, 1] and `log_prob` is minus a cross-entropy, not a log-likelihood
+            (`BernoulliCrossEntropy`).
+        key: for the initial weights.
+    """
+
+    trunk: MLP
+    logits: eqx.nn.Linear
+    latent_dim: int = eqx.field(static=True)
+    grey: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        data_dim: int,
+        latent_dim: int,
+        hidden: tuple[int, ...] = (500,),
+        activation: Activation = "tanh",
+        initialization: Initialization = "glorot",
+        *,
+        output_bias: Float[Array, " D"] | None = None,
+        grey: bool = False,
+        key: PRNGKeyArray,
+    ):
+        trunk_key, logits_key = jax.random.split(key)
+        self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
+        self.logits = _with_bias(linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
+        self.latent_dim = latent_dim
+        self.grey = grey
+
+    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
+        """p(x | z) over D binary pixels (or the cross-entropy of D grey ones)."""
+        logits = self.logits(self.trunk(z))
+        family = BernoulliCrossEntropy if self.grey else Bernoulli
+        return family(logits).to_event(1)
+
+
+class GaussianGenerative(StandardNormalPrior):
+    r"""Gaussian MLP as decoder (Appendix C.2): p(x | z) = N(mu, diag sigma^2), both of them functions of z.
+
+    h = MLP(z); mu = W_mu h + b_mu, or its sigmoid; sigma = min_scale + positive_scale(W_sigma h + b_sigma).
+
+    Args:
+        data_dim: D, length of x.
+        latent_dim: J, length of z.
+        hidden, activation, initialization: of the network; see `MLP`.
+        sigmoid_mean: put the mean through a sigmoid, for data in (0, 1), as the paper does for Frey Face.
+        min_scale: floor of sigma, in units of x as the model sees it (after scaling). Without one the likelihood is
+            unbounded.
+        output_bias: initial b_mu, shape (D,).
+        key: for the initial weights.
+    """
+
+    trunk: MLP
+    loc: eqx.nn.Linear
+    raw_scale: eqx.nn.Linear
+    latent_dim: int = eqx.field(static=True)
+    sigmoid_mean: bool = eqx.field(static=True)
+    min_scale: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        data_dim: int,
+        latent_dim: int,
+        hidden: tuple[int, ...] = (500,),
+        activation: Activation = "tanh",
+        initialization: Initialization = "glorot",
+        *,
+        sigmoid_mean: bool = False,
+        min_scale: float = 1e-3,
+        output_bias: Float[Array, " D"] | None = None,
+        key: PRNGKeyArray,
+    ):
+        trunk_key, loc_key, scale_key = jax.random.split(key, 3)
+        self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
+        self.loc = _with_bias(linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
+        self.raw_scale = linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
+        self.latent_dim = latent_dim
+        self.sigmoid_mean = sigmoid_mean
+        self.min_scale = min_scale
+
+    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
+        """p(x | z), a Gaussian with diagonal covariance over D dimensions."""
+        h = self.trunk(z)
+        loc = self.loc(h)
+        if self.sigmoid_mean:
+            loc = jax.nn.sigmoid(loc)
+        return Normal(loc, positive_scale(self.raw_scale(h), self.min_scale)).to_event(1)
+
+
+def _with_bias(layer: eqx.nn.Linear, bias: Float[Array, " D"] | None) -> eqx.nn.Linear:
+    return layer if bias is None else eqx.tree_at(lambda layer: layer.bias, layer, bias)

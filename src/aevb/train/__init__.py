@@ -1,0 +1,16 @@
+"""Training: algorithms as values (`Algorithm`), the compiled epoch, and optimisers by name."""
+
+from ._aevb import aevb as aevb
+from ._algorithm import Algorithm as Algorithm
+from ._algorithm import Batch as Batch
+from ._algorithm import Metrics as Metrics
+from ._algorithm import TrainState as TrainState
+from ._loop import EpochSummary as EpochSummary
+from ._loop import compile_epoch as compile_epoch
+from ._loop import epochs as epochs
+from ._optimizers import OPTIMIZERS as OPTIMIZERS
+from ._optimizers import SCHEDULES as SCHEDULES
+from ._optimizers import Optimizer as Optimizer
+from ._optimizers import Schedule as Schedule
+from ._optimizers import make_optimizer as make_optimizer
+from ._optimizers import make_schedule as make_schedule

@@ -1,0 +1,170 @@
+"""The loop: an epoch compiled into one `lax.scan` over data that stay on the device as stored."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from aevb.data import epoch_order
+from aevb.errors import DivergenceError
+
+from ._algorithm import Algorithm, Batch, Metrics, TrainState
+
+# So many skipped steps in a row end the run.
+MAX_SKIPPED_IN_A_ROW = 10
+
+CompiledEpoch = Callable[[TrainState, Array, PRNGKeyArray, Int[Array, ""]], tuple[TrainState, Metrics]]
+
+
+def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -> CompiledEpoch:
+    """One pass over all rows, as one compiled function.
+
+    The order of the rows is `epoch_order(order_key, epoch, N)`, a pure function of its arguments. Every row is seen
+    once: where N is not a multiple of M, the last minibatch is smaller (and is compiled apart).
+
+    Args:
+        algorithm: what to do with a minibatch.
+        num_examples: N.
+        batch_size: M, at most N.
+
+    Returns:
+        `epoch(state, rows, order_key, epoch) -> (state, metrics)`. `rows` has shape (N, D) and any dtype; `metrics`
+        has one entry per step. The state that is passed in is donated: its buffers are reused, do not use it again.
+
+    Raises:
+        ValueError: M > N or M < 1.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise ValueError(f"batch_size must lie between 1 and the {num_examples} rows of the data, got {batch_size}")
+    num_full, remainder = divmod(num_examples, batch_size)
+
+    def epoch(
+        state: TrainState, rows: Array, order_key: PRNGKeyArray, epoch: Int[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        order = epoch_order(order_key, epoch, num_examples)
+
+        def step(state: TrainState, index: Int[Array, " M"]) -> tuple[TrainState, Metrics]:
+            return algorithm.step(state, Batch(rows[index], index))
+
+        full = order[: num_full * batch_size].reshape(num_full, batch_size)
+        state, metrics = jax.lax.scan(step, state, full)
+        if remainder:
+            state, last = step(state, order[num_full * batch_size :])
+            metrics = jax.tree.map(lambda many, one: jnp.append(many, one), metrics, last)
+        return state, metrics
+
+    return jax.jit(epoch, donate_argnums=0)
+
+
+class EpochSummary(NamedTuple):
+    """One epoch's outcome. Means are over rows, in nats per example, summed in float64 on the host.
+
+    They average over the epoch while the parameters move, as training curves commonly do; steps that were skipped
+    are left out of them.
+    """
+
+    epoch: int  # counted from 1
+    bound: float
+    log_likelihood: float | None
+    kl: float | None
+    grad_norm: float
+    skipped_steps: int
+    seconds: float
+    examples_per_second: float
+
+
+def epochs(
+    algorithm: Algorithm,
+    state: TrainState,
+    rows: Array,
+    *,
+    order_key: PRNGKeyArray,
+    batch_size: int,
+    num_epochs: int,
+) -> Iterator[tuple[TrainState, EpochSummary]]:
+    """Train, epoch by epoch.
+
+    Args:
+        algorithm: what to do with a minibatch.
+        state: where to start; donated, do not use it again.
+        rows: the data as stored, (N, D).
+        order_key: key of the shuffling.
+        batch_size: M.
+        num_epochs: number of passes over the data.
+
+    Yields:
+        After each epoch the state and its summary. The state belongs to the loop until the next one is asked for;
+        copy what you want to keep. The host waits for the device once an epoch.
+
+    Raises:
+        DivergenceError: ten steps in a row had a non-finite bound or gradient. Names the step, its rows and the first
+            bad tensor. The state yielded last is good.
+
+    Example:
+        See `examples/own_model.py`.
+    """
+    num_examples = rows.shape[0]
+    run_epoch = compile_epoch(algorithm, num_examples=num_examples, batch_size=batch_size)
+    rows = jax.device_put(rows)
+    sizes = np.full(-(-num_examples // batch_size), batch_size, dtype=np.float64)
+    sizes[-1] = num_examples - batch_size * (len(sizes) - 1)
+    in_a_row = 0
+    for epoch in range(num_epochs):
+        start = time.perf_counter()
+        state, metrics = run_epoch(state, rows, order_key, jnp.asarray(epoch, jnp.int32))
+        metrics = jax.device_get(metrics)  # waits for the epoch to end
+        seconds = time.perf_counter() - start
+        good = np.isfinite(metrics.bound) & np.isfinite(metrics.grad_norm)
+        for step, ok in enumerate(good):
+            in_a_row = 0 if ok else in_a_row + 1
+            if in_a_row == MAX_SKIPPED_IN_A_ROW:
+                order = np.asarray(epoch_order(order_key, jnp.asarray(epoch, jnp.int32), num_examples))
+                index = order[step * batch_size : (step + 1) * batch_size]
+                again = state._replace(step=state.step - (len(good) - step))  # that step's noise
+                raise DivergenceError(_describe(algorithm, again, rows, index, epoch, step))
+        yield state, _summarize(epoch, metrics, good, sizes, seconds)
+
+
+def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray, seconds: float) -> EpochSummary:
+    weights = np.where(good, sizes, 0.0)
+    total = max(float(weights.sum()), 1.0)
+
+    def mean(values: np.ndarray | None) -> float | None:
+        return None if values is None else float(np.sum(np.where(good, values, 0.0) * weights) / total)
+
+    bound, grad_norm = mean(metrics.bound), mean(metrics.grad_norm)
+    assert bound is not None
+    assert grad_norm is not None
+    return EpochSummary(
+        epoch=epoch + 1,
+        bound=bound if good.any() else float("nan"),
+        log_likelihood=mean(metrics.log_likelihood),
+        kl=mean(metrics.kl),
+        grad_norm=grad_norm,
+        skipped_steps=int(np.sum(~good)),
+        seconds=seconds,
+        examples_per_second=float(sizes.sum()) / seconds,
+    )
+
+
+def _describe(
+    algorithm: Algorithm, state: TrainState, rows: Array, index: np.ndarray, epoch: int, step: int
+) -> str:
+    """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
+    grads = algorithm.gradients(state, Batch(rows[index], jnp.asarray(index)))
+    bad = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+        if not bool(jnp.all(jnp.isfinite(leaf)))
+    ]
+    where = f"the first bad tensor is the gradient of model{bad[0]}" if bad else "the gradients of a re-run are finite"
+    shown = ", ".join(str(i) for i in index[:8]) + (", ..." if len(index) > 8 else "")
+    return (
+        f"training stopped: {MAX_SKIPPED_IN_A_ROW} steps in a row had a non-finite bound or gradient, the last of them "
+        f"step {step} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a smaller "
+        "learning rate, or look at these rows for extreme values"
+    )
