@@ -31,12 +31,13 @@ import safetensors.numpy
 
 from aevb.errors import AevbError, ModelFileError, OutputError
 
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 8 << 20
 TEMPORARY_PREFIX = ".aevb-"  # then <process id>-<random>.tmp; only a killed process leaves one behind
 
 _Entry = tuple[np.dtype[Any], tuple[int, ...], int, int]  # of one array: dtype, shape, first byte, end
 _VERSION = 1
 _MAX_DEPTH = _MAX_DIMENSIONS = 32
+_MAX_COMMAS = 500_000  # bounds the time that parsing takes
 _NAMES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U32": "<u4", "U8": "u1", "BOOL": "?"}
 _DTYPES: dict[str, np.dtype[Any]] = {code: np.dtype(name) for code, name in _NAMES.items()}  # a closed list
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -47,7 +48,7 @@ _OTHER_FORMATS: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras' .h5)"),
     (b"\x93NUMPY", "a NumPy .npy file"),
     (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file itself)"),
-    (bytes(8), "zeros"),
+    (bytes(8), "zeros in place of a header"),
     (b"", "no complete safetensors header (another kind of file, or one that was cut or altered)"),
 )
 
@@ -58,10 +59,8 @@ def commit(path: Path, write: Callable[[BinaryIO], object]) -> None:
     The bytes go to a new file in the same directory, which is flushed to the disk and then renamed over `path`; the
     directory is flushed last. Whatever fails, a keyboard interrupt included, `path` holds what it held before and the
     temporary file is gone; only if that last flush fails is the new file already in place, and the error says so. A
-    symbolic link at `path` is replaced, not followed.
-
-    Raises:
-        OutputError: the operating system refused. Other exceptions of `write` pass through unchanged.
+    symbolic link at `path` is replaced, not followed. `OutputError` is raised where the operating system refuses; other
+    exceptions of `write` pass through unchanged.
     """
     _check_path(path, OutputError)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}.tmp"
@@ -99,19 +98,17 @@ def write_container(path: Path, header: Mapping[str, Any], arrays: Mapping[str, 
 
     The header may hold what JSON can give back: None, bool, int of 64 bits, finite float, str, list (a tuple comes back
     as one), dict with str keys. The arrays may be of dtype float64, float32, int64, int32, uint32, uint8 or bool.
-
-    Raises:
-        TypeError, ValueError: a header or an array that this file cannot hold.
-        OutputError: the file cannot be written; see `commit`.
+    Anything else is a `TypeError` or `ValueError`; for `OutputError` see `commit`.
     """
     _check_value({"header": dict(header)}, "header")
     tensors = {name: _checked_array(name, array) for name, array in sorted(arrays.items())}
     digests = {name: _digest(tensor) for name, tensor in tensors.items()}
     content = safetensors.numpy.save(tensors, metadata={"aevb": _seal(dict(header), digests)})
     start = 8 + int.from_bytes(content[:8], "little")
-    if start - 8 > MAX_HEADER_BYTES:
-        raise ValueError(f"header and array names take {start - 8} bytes, the limit is {MAX_HEADER_BYTES}")
-    _layout(content[8:start], len(content) - start)  # never write what could not be read
+    try:
+        _unseal(_layout(content[8:start], len(content) - start)[0])
+    except _Malformed as error:  # never write what could not be read
+        raise ValueError(f"header and arrays make {error.args[0]}") from None
     commit(path, lambda file: file.write(content))
 
 
@@ -119,10 +116,8 @@ def read_container(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[An
     """Read back the header and the arrays that `write_container` wrote, or raise.
 
     The file is read once and closed; the arrays are read-only views of that copy in memory, in order of their names,
-    and stay valid whatever happens to the file.
-
-    Raises:
-        ModelFileError: the file is missing, unreadable, of another kind, cut short, altered, or from a later version.
+    and stay valid whatever happens to the file. `ModelFileError` is raised where it is missing, unreadable, of another
+    kind, cut short, altered, or from a later version.
     """
     _check_path(path, ModelFileError)
     try:
@@ -171,6 +166,8 @@ def _read_file(path: Path) -> tuple[str, dict[str, _Entry], bytes]:
 
 def _layout(head: bytes, size: int) -> tuple[str, dict[str, _Entry]]:
     """Parse a safetensors header whose arrays take `size` bytes; return our metadata text and the arrays' places."""
+    if len(head) > MAX_HEADER_BYTES:
+        raise _Malformed(f"a header of {len(head)} bytes, where {MAX_HEADER_BYTES} is the most")
     header = _parse(head.decode(errors="replace"), "header")
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     if head != text + b" " * (-len(text) % 8):
@@ -254,6 +251,8 @@ def _unseal(text: str) -> tuple[dict[str, Any], dict[str, str]]:
 def _parse(text: str, what: str) -> dict[str, Any]:
     """Parse a JSON object, refusing what Python's parser lets through: repeated keys, NaN, huge numbers, deep nests."""
     try:
+        if text.count(",") > _MAX_COMMAS:
+            raise ValueError(f"it has more than {_MAX_COMMAS} commas")
         value = json.loads(
             text, object_pairs_hook=_pairs, parse_int=_number, parse_float=_number, parse_constant=_number
         )

@@ -88,7 +88,7 @@ def _layers(title: str, model: eqx.Module, first: str) -> Table:
     layers += [(name, getattr(model, name)) for name in ("loc", "raw_scale", "logits") if hasattr(model, name)]
     for name, layer in layers:
         size = sum(leaf.size for leaf in _arrays(layer))
-        table.add_row(name, str(layer.in_features), str(layer.out_features), f"{size:,}")
+        table.add_row(name, *map(str, layer.weight.shape), f"{size:,}")
     table.add_section()
     table.add_row("total", "", "", f"{sum(leaf.size for leaf in _arrays(model)):,}")
     return table

@@ -6,8 +6,9 @@ decompressed is bounded by the declared size.
 
 import gzip
 import zlib
+from io import BufferedIOBase
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b"
 
 
-def gzip_holds_idx(file: BinaryIO) -> bool:
+def gzip_holds_idx(file: BufferedIOBase) -> bool:
     """Whether a gzip stream starts with an IDX magic number; a damaged one does not. Rewinds `file`."""
     try:
         with gzip.GzipFile(fileobj=file) as unzipped:
@@ -41,7 +42,7 @@ def gzip_holds_idx(file: BinaryIO) -> bool:
         file.seek(0)
 
 
-def read_idx(file: BinaryIO, size: int, name: str) -> NDArray[Any]:
+def read_idx(file: BufferedIOBase, size: int, name: str) -> NDArray[Any]:
     """Read a whole IDX stream of `size` bytes, gzipped or not, from its start.
 
     Returns an array of the declared shape, in the stored (big-endian) byte order.

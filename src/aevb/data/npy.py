@@ -1,9 +1,13 @@
 """Readers of NumPy's .npy and .npz: never pickled objects, and declared sizes checked before they are believed."""
 
+import lzma
+import struct
 import warnings
 import zipfile
+import zlib
+from io import BufferedIOBase
 from math import prod
-from typing import IO, Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -13,8 +17,14 @@ from aevb.errors import DataError
 
 from .arrays import check_dtype
 
+# What zipfile and its decompressors let out for damaged bytes, encryption and unknown methods.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, KeyError, NotImplementedError, OverflowError, RuntimeError, ValueError),
+)
 
-def read_npy(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
+
+def read_npy(file: BufferedIOBase, size: int, name: str) -> NDArray[Any]:
     """Read a .npy stream that must be `size` bytes long.
 
     Raises:
@@ -42,11 +52,13 @@ def read_npz(path: str, name: str, wanted: tuple[str, str]) -> dict[str, NDArray
                 if (role := roles[key]) in wanted:
                     with archive.open(info) as file:
                         label = role.startswith("y")
-                        found[role] = _read_npy(file, info.file_size, f"{name}[{key}]", labels=label)
+                        found[role] = _read_npy(
+                            cast(BufferedIOBase, file), info.file_size, f"{name}[{key}]", labels=label
+                        )
             return found
     except DataError:
         raise
-    except Exception as error:  # zipfile lets out many kinds for damaged bytes
+    except _ZIP_ERRORS as error:
         raise DataError(f"{name!r} is damaged or not a .npz file ({_line(error)}): copy or save it again") from error
 
 
@@ -67,7 +79,7 @@ def _roles(keys: list[str], name: str) -> dict[str, str]:
     )
 
 
-def _read_npy(file: IO[bytes], size: int, name: str, *, labels: bool) -> NDArray[Any]:
+def _read_npy(file: BufferedIOBase, size: int, name: str, *, labels: bool) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # files written by Python 2 are read, with no word on it

@@ -212,4 +212,7 @@ def _preprocess_rows(preprocessing: Preprocessing, key: PRNGKeyArray, numbers: A
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a finite real number that a float holds (JSON knows integers of any length)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**1000

@@ -33,7 +33,8 @@ def choose_preprocessing(
     Bernoulli, "auto": data of only 0 and 1 pass unchanged; other uint8 data are binarised dynamically with maximum 255,
     and other floats in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass as
     grey values and `grey` is set.
-    Gaussian, "auto": uint8 data are divided by 255 (by 1 if they are only 0 and 1), others are standardised.
+    Gaussian, "auto": uint8 images are divided by 255 (by 1 if they are only 0 and 1); tables are standardised, column by
+    column, whole numbers too.
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.
@@ -51,7 +52,7 @@ def choose_preprocessing(
     if scaling == "standardize":
         raise ConfigError("a bernoulli likelihood needs data in [0, 1]: scaling 'standardize' leaves it")
     if binarization in ("dynamic", "threshold") and scaling == "unit":
-        raise ConfigError(f"binarization {binarization!r} divides by the maximum itself: use scaling 'none' or 'auto'")
+        raise ConfigError(f"binarization {binarization!r} divides by the maximum itself: scaling 'unit' repeats it")
     return _for_bernoulli(dataset, binarization, scaling)
 
 
@@ -139,7 +140,8 @@ def _for_gaussian(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Prepr
     integers = dataset.rows.dtype == np.uint8
     if scaling == "none":
         return Preprocessing()
-    if scaling == "unit" or (scaling == "auto" and integers):
+    image = integers and len(dataset.event_shape) >= 2
+    if scaling == "unit" or (scaling == "auto" and image):
         low, high = _range(dataset)
         if not integers and (low < 0 or high > 1):
             raise DataError(

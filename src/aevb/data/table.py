@@ -35,27 +35,27 @@ def read_csv(path: str, name: str) -> Dataset:
     """
     header = _header(path, name)
     table = _arrow_table(path, name, header)
-    columns = tuple(column for column in header if column != _LABEL)
+    places = [index for index, column in enumerate(header) if column != _LABEL]
+    columns = tuple(header[index] for index in places)
     if not columns:
         raise DataError(f"{name!r} has 0 columns of numbers beside {_LABEL!r}: nothing to fit")
     if table.num_rows == 0:
         raise DataError(f"{name!r} has 0 rows: there is nothing after the header line")
-    labels = _labels(table.column(_LABEL).to_numpy(), name) if _LABEL in header else None
+    labels = _labels(table.column(header.index(_LABEL)).to_numpy(), name) if _LABEL in header else None
     small = True
-    for column in columns:
-        small &= _check_column(table.column(column).to_numpy(), name, column)
+    for index in places:
+        small &= _check_column(table.column(index).to_numpy(), name, header[index])
     rows = np.empty((table.num_rows, len(columns)), np.uint8 if small else np.float32)
-    for index, column in enumerate(columns):
-        rows[:, index] = table.column(column).to_numpy()
+    for target, index in enumerate(places):
+        rows[:, target] = table.column(index).to_numpy()
     return from_array(rows, name, labels, columns)
 
 
 def _header(path: str, name: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            line = file.readline(_LONGEST_LINE)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name!r} is not UTF-8 text ({error.reason}): save it as UTF-8 CSV") from error
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        line = file.readline(_LONGEST_LINE)
+    if _holds_bytes(line):
+        raise DataError(f"{name!r} is not UTF-8 text: save it as UTF-8 CSV")
     if not line:
         raise DataError(f"{name!r} is empty: a header line and at least one row are needed")
     if len(line) >= _LONGEST_LINE:
@@ -71,16 +71,17 @@ def _header(path: str, name: str) -> list[str]:
     if not header or (all(numeric) and header != [_LABEL]):
         found = "starts with a blank line" if not any(header) else "has numbers in its first row"
         raise DataError(f"{name!r} {found}: a header line with the names of the columns is needed")
+    places: dict[str, int] = {}
     for index, cell in enumerate(header):
         if not cell:
             raise DataError(
                 f"{name!r}: column {index + 1} has no name: name it, or if it is a row index leave it out "
                 "(in pandas to_csv(index=False))"
             )
-        if cell in header[:index]:
-            raise DataError(
-                f"{name!r}: columns {header.index(cell) + 1} and {index + 1} are both called {cell!r}: rename one"
-            )
+        if (first := places.setdefault(cell, index)) != index:
+            raise DataError(f"{name!r}: columns {first + 1} and {index + 1} are both called {cell!r}: rename one")
+    if not line.endswith(("\n", "\r")):
+        raise DataError(f"{name!r} has 0 rows: there is nothing after the header line")
     return header
 
 
@@ -93,7 +94,9 @@ def _arrow_table(path: str, name: str, header: list[str]) -> Any:
         table = arrow_csv.read_csv(
             path,
             read_options=arrow_csv.ReadOptions(column_names=header, skip_rows=1, block_size=_LONGEST_LINE),
-            parse_options=arrow_csv.ParseOptions(ignore_empty_lines=len(header) > 1),
+            parse_options=arrow_csv.ParseOptions(
+                ignore_empty_lines=len(header) > 1, newlines_in_values=_LABEL in header
+            ),
             convert_options=arrow_csv.ConvertOptions(column_types=types, null_values=list(_MISSING)),
         )
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -133,7 +136,7 @@ def _data_records(records: Any, num_columns: int) -> Iterator[list[str]]:
 def _explain_cell(cell: str, column: str, number: int, name: str) -> None:
     place = f"{name!r}, column {column!r}, row {number}"
     if column == _LABEL:
-        if any("\udc80" <= letter <= "\udcff" for letter in cell):
+        if _holds_bytes(cell):
             raise DataError(f"{place}: {cell[:40]!a} is not UTF-8 text: save the file as UTF-8")
         if not cell.strip():
             raise DataError(f"{place}: the label is missing")
@@ -170,6 +173,11 @@ def _labels(cells: NDArray[Any], name: str) -> NDArray[Any]:
     if all(re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
         return np.array([int(cell) for cell in cells], np.int64)
     return np.array([str(cell) for cell in cells], np.str_)
+
+
+def _holds_bytes(text: str) -> bool:
+    """Whether `text`, decoded with surrogateescape, holds bytes that are not UTF-8."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def _is_number(cell: str) -> bool:

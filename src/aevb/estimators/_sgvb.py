@@ -1,5 +1,7 @@
 """The two estimators of section 2.3 of the paper."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -41,10 +43,10 @@ class SgvbA(AbstractEstimator):
         z = reparameterized_samples(q, key, self.num_samples)
         log_q = jnp.mean(q.log_prob(z))
         if not isinstance(generative, AbstractPriorLikelihood):
-            log_joint = jnp.mean(jax.vmap(lambda z: generative.log_joint(x, z))(z))
+            log_joint = _mean_over_samples(lambda z: generative.log_joint(x, z), z)
             return Estimate(log_joint - log_q, None, None)
-        log_likelihood = jnp.mean(jax.vmap(lambda z: generative.likelihood(z).log_prob(x))(z))
-        kl = log_q - jnp.mean(jax.vmap(lambda z: generative.prior().log_prob(z))(z))
+        log_likelihood = _mean_over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
+        kl = log_q - _mean_over_samples(lambda z: generative.prior().log_prob(z), z)
         return Estimate(log_likelihood - kl, log_likelihood, kl)
 
 
@@ -84,7 +86,7 @@ class SgvbB(AbstractEstimator):
         q = recognition.posterior(x)
         kl = kl_divergence(q, generative.prior())
         z = reparameterized_samples(q, key, self.num_samples)
-        log_likelihood = jnp.mean(jax.vmap(lambda z: generative.likelihood(z).log_prob(x))(z))
+        log_likelihood = _mean_over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
         return Estimate(log_likelihood - kl, log_likelihood, kl)
 
 
@@ -101,6 +103,11 @@ def reparameterized_samples(q: Distribution, key: PRNGKeyArray, num_samples: int
             "its encoder; use a posterior family that has one"
         )
     return q.rsample(key, (num_samples,))
+
+
+def _mean_over_samples(f: Callable[[Array], Float[Array, ""]], z: Float[Array, "L *z"]) -> Float[Array, ""]:
+    """1/L sum_l f(z_l). One sample goes without an axis of its own, which would cost XLA two transposes a layer."""
+    return f(z[0]) if len(z) == 1 else jnp.mean(jax.vmap(f)(z))
 
 
 def _check_num_samples(num_samples: int) -> None:

@@ -8,6 +8,7 @@ from ._networks import INITIALIZATIONS as INITIALIZATIONS
 from ._networks import MLP as MLP
 from ._networks import Activation as Activation
 from ._networks import Initialization as Initialization
+from ._networks import Linear as Linear
 from ._vae import BernoulliGenerative as BernoulliGenerative
 from ._vae import GaussianGenerative as GaussianGenerative
 from ._vae import GaussianRecognition as GaussianRecognition

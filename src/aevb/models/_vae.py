@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Distribution, Normal, positive_scale
 
 from ._contracts import AbstractPriorLikelihood, AbstractRecognitionModel
-from ._networks import MLP, Activation, Initialization, linear
+from ._networks import MLP, Activation, Initialization, Linear
 
 
 class GaussianRecognition(AbstractRecognitionModel):
@@ -24,8 +24,8 @@ class GaussianRecognition(AbstractRecognitionModel):
     """
 
     trunk: MLP
-    loc: eqx.nn.Linear
-    raw_scale: eqx.nn.Linear
+    loc: Linear
+    raw_scale: Linear
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class GaussianRecognition(AbstractRecognitionModel):
     ):
         trunk_key, loc_key, scale_key = jax.random.split(key, 3)
         self.trunk = MLP(data_dim, hidden, activation, initialization, key=trunk_key)
-        self.loc = linear(self.trunk.out_size, latent_dim, initialization, key=loc_key)
-        self.raw_scale = linear(self.trunk.out_size, latent_dim, initialization, key=scale_key)
+        self.loc = Linear(self.trunk.out_size, latent_dim, initialization, key=loc_key)
+        self.raw_scale = Linear(self.trunk.out_size, latent_dim, initialization, key=scale_key)
 
     def posterior(self, x: Float[Array, " D"]) -> Distribution:
         """q(z | x), a Gaussian with diagonal covariance over J dimensions."""
@@ -75,7 +75,7 @@ class BernoulliGenerative(StandardNormalPrior):
     """
 
     trunk: MLP
-    logits: eqx.nn.Linear
+    logits: Linear
     latent_dim: int = eqx.field(static=True)
     grey: bool = eqx.field(static=True)
 
@@ -93,7 +93,7 @@ class BernoulliGenerative(StandardNormalPrior):
     ):
         trunk_key, logits_key = jax.random.split(key)
         self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
-        self.logits = _with_bias(linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
+        self.logits = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
         self.latent_dim = latent_dim
         self.grey = grey
 
@@ -121,8 +121,8 @@ class GaussianGenerative(StandardNormalPrior):
     """
 
     trunk: MLP
-    loc: eqx.nn.Linear
-    raw_scale: eqx.nn.Linear
+    loc: Linear
+    raw_scale: Linear
     latent_dim: int = eqx.field(static=True)
     sigmoid_mean: bool = eqx.field(static=True)
     min_scale: float = eqx.field(static=True)
@@ -142,8 +142,8 @@ class GaussianGenerative(StandardNormalPrior):
     ):
         trunk_key, loc_key, scale_key = jax.random.split(key, 3)
         self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
-        self.loc = _with_bias(linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
-        self.raw_scale = linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
+        self.loc = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
+        self.raw_scale = Linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
         self.latent_dim = latent_dim
         self.sigmoid_mean = sigmoid_mean
         self.min_scale = min_scale
@@ -157,5 +157,5 @@ class GaussianGenerative(StandardNormalPrior):
         return Normal(loc, positive_scale(self.raw_scale(h), self.min_scale)).to_event(1)
 
 
-def _with_bias(layer: eqx.nn.Linear, bias: Float[Array, " D"] | None) -> eqx.nn.Linear:
+def _with_bias(layer: Linear, bias: Float[Array, " D"] | None) -> Linear:
     return layer if bias is None else eqx.tree_at(lambda layer: layer.bias, layer, bias)

@@ -1,0 +1,146 @@
+"""CSV tables: exact values, and the file, column and row of whatever is wrong."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from aevb.data import load
+from aevb.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(content):
+        path = tmp_path / "t.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def refused(path, *words):
+    with pytest.raises(DataError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "\n" not in message and "t.csv" in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1.5,2\n-3e2,4\n",
+        "a,b\n1.5,2\n-3e2,4",
+        "\ufeffa,b\r\n1.5,2\r\n-3e2,4\r\n",
+        "a,b\r1.5,2\r-3e2,4\r",
+        '"a","b"\n"1.5","2"\n-3e2, 4 \n',
+        "a , b\n\n+1.5,2\n\n-3e2,4\n\n",
+    ],
+)
+def test_floats(table, content):
+    loaded = load(table(content))
+    assert loaded.columns == ("a", "b") and loaded.event_shape == (2,) and loaded.labels is None
+    assert loaded.rows.dtype == np.float32
+    np.testing.assert_array_equal(loaded.rows, [[1.5, 2], [-300, 4]])
+
+
+def test_small_integers_are_uint8_and_labels_are_apart(table):
+    loaded = load(table("a,label,b\n0,3,255\n7,-4,1.0\n"))
+    assert loaded.rows.dtype == np.uint8 and loaded.rows.tolist() == [[0, 255], [7, 1]]
+    assert loaded.columns == ("a", "b") and loaded.labels.tolist() == [3, -4] and loaded.labels.dtype == np.int64
+    loaded = load(table('label,a\n"Adélie, x",0\nNA,256\n'))
+    assert load(table('a,label\n1,"x\ny"\n2,z\n')).labels.tolist() == ["x\ny", "z"]
+    assert loaded.labels.tolist() == ["Adélie, x", "NA"] and loaded.rows.dtype == np.float32
+
+
+def test_values_equal_those_of_python(table):
+    rows = np.random.default_rng(0).normal(size=(300, 7)) * 10.0 ** np.arange(-3, 4)
+    text = ",".join("abcdefg") + "\n" + "".join(",".join(map(repr, row)) + "\n" for row in rows.tolist())
+    np.testing.assert_array_equal(load(table(text)).rows, rows.astype(np.float32))
+
+
+def test_many_columns(table):
+    names = [f"c{i}" for i in range(20_000)]
+    loaded = load(table(",".join(names) + "\n" + ",".join("7" * 20_000) + "\n"))
+    assert loaded.rows.shape == (1, 20_000) and loaded.columns == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", ["empty"]),
+        ("\n", ["blank line"]),
+        ("a,b\n", ["0 rows"]),
+        ("a,b", ["0 rows"]),
+        ("label\nx\n", ["0 columns"]),
+        ("1,2\n3,4\n", ["numbers in its first row", "header"]),
+        ("1.5,label\n3,4\n", ["numbers in its first row"]),
+        ("a,b,a\n1,2,3\n", ["columns 1 and 3", "'a'"]),
+        (",a\n0,1\n", ["column 1 has no name", "index=False"]),
+        ("a;b\n1;2\n", ["';'"]),
+        ("a\tb\n1\t2\n", [r"'\t'"]),
+        ('a,"b\n1,2\n', ["header"]),
+        ("a,b\n1,2\n3\n", ["row 2 has 1 cells", "header has 2"]),
+        ("a,b\n1,2\n\n3,4,5\n", ["row 2 has 3 cells"]),
+        ("a,b\n1,x\n", ["column 'b', row 1", "'x' is text"]),
+        ("a,b\n1,2\n3,4\n5,abc\n", ["column 'b', row 3", "'abc'"]),
+        ("a,b\n1,2\n3,\n", ["column 'b', row 2", "missing"]),
+        ("a,b\n1,2\n3, \n", ["column 'b', row 2", "missing"]),
+        ("a,b\nNA,2\n", ["column 'a', row 1", "missing", "'NA'"]),
+        ("a,b\nnan,2\n", ["column 'a', row 1", "missing"]),
+        ("a\n1\n\n3\n", ["column 'a', row 2", "missing"]),
+        ("a,b\n1,inf\n", ["column 'b', row 1", "not finite"]),
+        ("a,b\n1,1e400\n", ["column 'b', row 1", "not finite"]),
+        ("a,b\n1,2\n1,-1e39\n", ["column 'b', row 2", "float32"]),
+        ("a,b\n1,2\n1,16777217\n", ["column 'b', row 2", "16777217", "2**24"]),
+        ('a,b\n1,"1,000"\n', ["column 'b', row 1", "thousands"]),
+        ("a,b\n1,0x10\n", ["column 'b', row 1", "text"]),
+        ("a,b\n1,1_000\n", ["column 'b', row 1", "text"]),
+        ("a,b\n1,true\n", ["column 'b', row 1", "text"]),
+        ("a,b\n1,2020-01-01\n", ["column 'b', row 1", "text"]),
+        ("a,label\n1,\n", ["'label', row 1", "missing"]),
+        ("a,label\n1,x\n2, \n", ["'label', row 2", "missing"]),
+        ("é,b\n1,2\n".encode("latin-1"), ["UTF-8"]),
+        (b"a,b\n1,caf\xe9\n", ["column 'b', row 1", "text"]),
+        (b"a,label\n1,caf\xe9\n", ["column 'label', row 1", "UTF-8"]),
+        ("a,b\n1,2\n".encode("utf-16"), ["UTF-8"]),
+        (b"a,b\n1,\x00\n", ["column 'b', row 1"]),
+        (b"\x89PNG\r\n\x1a\n", ["UTF-8"]),
+        ("a,b\n1," + "9" * 200_000 + "\n", []),
+    ],
+)
+def test_errors_say_where(table, content, words):
+    refused(table(content), *words)
+
+
+def test_text_far_into_the_file_is_found(table):
+    refused(table("a,b\n" + "1,2\n" * 70_000 + "1,oops\n" + "1,2\n" * 10), "column 'b', row 70001", "'oops'")
+
+
+def test_a_line_without_end_is_bounded(table, monkeypatch):
+    monkeypatch.setattr("aevb.data.table._LONGEST_LINE", 1 << 12)
+    refused(table("a" * 5000), "first line")
+    refused(table("a,b\n1," + " " * 50_000 + "2\n"))
+
+
+def test_every_truncation_is_read_or_refused(table):
+    content = '\ufeffaé,b,label\r\n1.5,2,"x"\r\n-3e2,4,y\r\n'.encode()
+    for length in range(len(content)):
+        try:
+            load(table(content[:length]))
+        except DataError as error:
+            assert "\n" not in str(error)
+
+
+def test_pyarrow_is_imported_for_tables_only():
+    code = (
+        "import sys, numpy as np, aevb.data as d; d.load(np.zeros((2, 2))); d.load('mnist');"
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('pyarrow', 'pandas', 'numpyro', 'matplotlib')];"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
