@@ -66,9 +66,9 @@ def main(num_epochs=60):
     algorithm = aevb.train.aevb(
         generative, recognition, aevb.estimators.SgvbA(num_samples=1), optimizer, num_examples=len(rows)
     )
-    state = algorithm.init(keys[2])
-    for state, summary in aevb.train.epochs(  # noqa: B007
-        algorithm, state, rows, order_key=keys[3], batch_size=100, num_epochs=num_epochs
+    start = algorithm.init(keys[2])
+    for state, summary in aevb.train.epochs(  # noqa: B007  (the last state is the result)
+        algorithm, start, rows, order_key=keys[3], batch_size=100, num_epochs=num_epochs
     ):
         if summary.epoch % 20 == 0:
             print(f"epoch {summary.epoch}: ELBO {summary.bound:.3f} nats per row")

@@ -249,7 +249,9 @@ class _Trainer:
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, self.validation, key)
-        bound, log_likelihood, kl = (evaluate.mean(term).value for term in estimate)
+        assert estimate.log_likelihood is not None
+        assert estimate.kl is not None
+        bound, log_likelihood, kl = (evaluate.mean(term).value for term in estimate if term is not None)
         return bound, log_likelihood, kl
 
     def fitted(self, result: Record) -> FittedModel:
@@ -259,7 +261,7 @@ class _Trainer:
         return FittedModel(
             config=self.config,
             architecture=self.architecture,
-            generative=generative,
+            generative=generative,  # type: ignore[arg-type]  # what `build` gave to the algorithm
             recognition=recognition,
             preprocessing=self.preprocessing,
             data=DataInfo.of(self.splits.train),
@@ -347,5 +349,3 @@ def _stop_after_epoch() -> Iterator[threading.Event]:
         yield requested
     finally:
         signal.signal(signal.SIGINT, previous)
-
-

@@ -72,7 +72,9 @@ class Config:
     decay: float = _option(0.9, "rmsprop: decay of the second moment")
     momentum: float = _option(0.0, "sgd, rmsprop: momentum")
     epsilon: float | None = _option(None, "adam, adagrad, rmsprop: epsilon; unset: 1e-8, rmsprop 1e-7")
-    early_stopping: int = _option(0, "stop after so many epochs without a better validation bound, keep the best; 0: off")
+    early_stopping: int = _option(
+        0, "stop after so many epochs without a better validation bound, keep the best; 0: off"
+    )
 
     evaluation_samples: int = _option(100, "importance samples per row for log p(x) at the end; 0: skip it")
     seed: int = _option(0, "of everything random in the fit")

@@ -68,7 +68,9 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         if not (path / MODEL_FILE).exists():
-            raise ModelFileError(f"{path} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made")
+            raise ModelFileError(
+                f"{path} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
+            )
         path = path / MODEL_FILE
     elif not path.exists():
         raise ModelFileError(f"{path}: there is no such file or run directory; give one that `aevb fit` made")
@@ -147,7 +149,7 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 def _dataclass(cls: type[Any], values: Any) -> Any:
-    """A frozen dataclass of ints, floats, strings, bools and tuples of them, from JSON; strict about names and types."""
+    """A frozen dataclass of plain values and tuples of them, from JSON; strict about names and types."""
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} must be an object")
     names = {f.name for f in dataclasses.fields(cls)}

@@ -1,9 +1,9 @@
 """The run directory: what `aevb fit` leaves behind.
 
-    config.toml          the resolved configuration; `aevb fit --config` with it repeats the run
-    metrics.jsonl        one JSON object per epoch
-    model.safetensors    the model
-    figures/             pictures
+config.toml          the resolved configuration; `aevb fit --config` with it repeats the run
+metrics.jsonl        one JSON object per epoch
+model.safetensors    the model
+figures/             pictures
 """
 
 import json
@@ -69,7 +69,9 @@ class RunDirectory:
             except FileExistsError:
                 number += 1
             except OSError as e:
-                raise OutputError(f"cannot make the directory {path}: {e.strerror}; give --out a place to write to") from None
+                raise OutputError(
+                    f"cannot make the directory {path}: {e.strerror}; give --out a place to write to"
+                ) from None
 
     def write_config(self, config: Config) -> None:
         """Write `config.toml`."""

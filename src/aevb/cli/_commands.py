@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from aevb._fit import Record, Splits, fit as fit_model, load_splits
+from aevb._fit import Record, Splits, load_splits
+from aevb._fit import fit as fit_model
 from aevb.config import Config, read_toml
 from aevb.data import Dataset
 from aevb.data import load as load_data

@@ -12,7 +12,7 @@ from aevb.rundir import RunDirectory
 
 LABELS = {
     "elbo": "ELBO",
-    "log_likelihood": "  reconstruction E_q[log p(x|z)]",
+    "log_likelihood": r"  reconstruction E_q\[log p(x|z)]",
     "grey_objective": "objective (grey pixels, not a likelihood)",
     "negative_cross_entropy": "  minus cross-entropy",
     "kl": "  KL(q(z|x) || p(z))",
@@ -76,7 +76,9 @@ def print_info(fitted: FittedModel) -> None:
     console.print()
     if "evaluation" in fitted.result:
         print_evaluation(fitted.result["evaluation"], fitted.result["held_out"])
-    console.print(f"{len(fitted.history)} epochs, {fitted.result['stopped'].replace('_', ' ')}; aevb {fitted.aevb_version}")
+    console.print(
+        f"{len(fitted.history)} epochs, {fitted.result['stopped'].replace('_', ' ')}; aevb {fitted.aevb_version}"
+    )
 
 
 def _layers(title: str, model: eqx.Module, first: str) -> Table:

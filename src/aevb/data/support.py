@@ -33,8 +33,8 @@ def choose_preprocessing(
     Bernoulli, "auto": data of only 0 and 1 pass unchanged; other uint8 data are binarised dynamically with maximum 255,
     and other floats in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass as
     grey values and `grey` is set.
-    Gaussian, "auto": uint8 images are divided by 255 (by 1 if they are only 0 and 1); tables are standardised, column by
-    column, whole numbers too.
+    Gaussian, "auto": uint8 images are divided by 255 (by 1 if they are only 0 and 1); tables are standardised, column
+    by column, whole numbers too.
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.

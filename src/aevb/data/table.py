@@ -86,7 +86,7 @@ def _header(path: str, name: str) -> list[str]:
 
 
 def _arrow_table(path: str, name: str, header: list[str]) -> Any:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     types = {column: pa.string() if column == _LABEL else pa.float64() for column in header}

@@ -37,6 +37,7 @@ class BernoulliCrossEntropy(dist.Distribution):
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Binary draws from the Bernoulli with these logits."""
+        assert key is not None  # NumPyro's signature allows None, no sampler of its does
         draws = jax.random.bernoulli(key, jax.nn.sigmoid(self.logits), sample_shape + self.batch_shape)
         return draws.astype(jnp.result_type(self.logits))
 

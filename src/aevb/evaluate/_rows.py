@@ -14,9 +14,7 @@ HOST_CHUNK = 10_000
 
 
 @eqx.filter_jit
-def _map_chunk(
-    fn: Callable[..., Any], args: Any, rows: Array, index: Array, key: PRNGKeyArray, batch_size: int
-) -> Any:
+def _map_chunk(fn: Callable[..., Any], args: Any, rows: Array, index: Array, key: PRNGKeyArray, batch_size: int) -> Any:
     def one(item: tuple[Array, Array]) -> Any:
         row, i = item
         return fn(*args, jax.random.fold_in(key, i), row)
@@ -24,9 +22,7 @@ def _map_chunk(
     return jax.lax.map(one, (rows, index), batch_size=min(batch_size, rows.shape[0]))
 
 
-def map_rows(
-    fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: PRNGKeyArray, *, batch_size: int
-) -> Any:
+def map_rows(fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: PRNGKeyArray, *, batch_size: int) -> Any:
     """`fn(*args, key_i, row_i)` for each row i, vectorised over `batch_size` rows at a time.
 
     Row i's key is `fold_in(key, i)`, so that the result does not depend on how the rows are cut into batches. The

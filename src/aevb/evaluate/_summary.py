@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Mean(NamedTuple):
@@ -16,7 +17,7 @@ class Mean(NamedTuple):
         return f"{self.value:.2f} ± {self.standard_error:.2f}"
 
 
-def mean(per_row: np.ndarray) -> Mean:
+def mean(per_row: ArrayLike) -> Mean:
     """Mean over rows in float64, and the standard error that the choice of these N rows (and, where a row's value is
     itself an estimate, its noise) gives it: sd / sqrt(N). NaN for a single row, whose spread is unknown.
 

@@ -9,9 +9,9 @@ from ._networks import MLP as MLP
 from ._networks import Activation as Activation
 from ._networks import Initialization as Initialization
 from ._networks import Linear as Linear
+from ._presets import Architecture as Architecture
+from ._presets import build as build
 from ._vae import BernoulliGenerative as BernoulliGenerative
 from ._vae import GaussianGenerative as GaussianGenerative
 from ._vae import GaussianRecognition as GaussianRecognition
 from ._vae import StandardNormalPrior as StandardNormalPrior
-from ._presets import Architecture as Architecture
-from ._presets import build as build

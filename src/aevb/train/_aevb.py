@@ -80,7 +80,7 @@ def aevb(
     def loss(params: PyTree[Array], state: TrainState, batch: Batch) -> tuple[Float[Array, ""], Estimate]:
         generative, recognition = eqx.combine(params, static)
         step_key = jax.random.fold_in(state.key, state.step)
-        row_keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.index)
+        row_keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.indices)
         x = jax.vmap(prepare)(row_keys[:, 0], batch.rows)
         bound, estimates = minibatch_bound(estimator, row_keys[:, 1], generative, recognition, x, num_examples)
         objective = bound
@@ -97,9 +97,7 @@ def aevb(
         # The library's one minus sign: here a bound, to be raised, becomes a loss.
         return -objective / num_examples, estimates
 
-    def value_and_gradients(
-        state: TrainState, batch: Batch
-    ) -> tuple[tuple[Float[Array, ""], Estimate], PyTree[Array]]:
+    def value_and_gradients(state: TrainState, batch: Batch) -> tuple[tuple[Float[Array, ""], Estimate], PyTree[Array]]:
         value: tuple[tuple[Float[Array, ""], Estimate], PyTree[Array]]
         value = jax.value_and_grad(loss, has_aux=True)(state.params, state, batch)
         return value
@@ -110,7 +108,8 @@ def aevb(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (_, estimates), grads = value_and_gradients(state, batch)
         grad_norm = optax.global_norm(grads)
-        metrics = Metrics(*jax.tree.map(jnp.mean, estimates), grad_norm)
+        mean = jax.tree.map(jnp.mean, estimates)
+        metrics = Metrics(mean.bound, mean.log_likelihood, mean.kl, grad_norm)
 
         def update(params: PyTree[Array], opt_state: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
             updates, opt_state = optimizer.update(grads, opt_state, params)

@@ -12,7 +12,7 @@ class Batch(NamedTuple):
     """Rows as stored, and their index in the data set, from which each row's noise is derived."""
 
     rows: Array  # (M, D)
-    index: Int[Array, " M"]
+    indices: Int[Array, " M"]
 
 
 class TrainState(NamedTuple):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ class EpochSummary(NamedTuple):
 def epochs(
     algorithm: Algorithm,
     state: TrainState,
-    rows: Array,
+    rows: Array | np.ndarray,
     *,
     order_key: PRNGKeyArray,
     batch_size: int,
@@ -109,13 +109,13 @@ def epochs(
     """
     num_examples = rows.shape[0]
     run_epoch = compile_epoch(algorithm, num_examples=num_examples, batch_size=batch_size)
-    rows = jax.device_put(rows)
+    on_device = jax.device_put(jnp.asarray(rows))
     sizes = np.full(-(-num_examples // batch_size), batch_size, dtype=np.float64)
     sizes[-1] = num_examples - batch_size * (len(sizes) - 1)
     in_a_row = 0
     for epoch in range(num_epochs):
         start = time.perf_counter()
-        state, metrics = run_epoch(state, rows, order_key, jnp.asarray(epoch, jnp.int32))
+        state, metrics = run_epoch(state, on_device, order_key, jnp.asarray(epoch, jnp.int32))
         metrics = jax.device_get(metrics)  # waits for the epoch to end
         seconds = time.perf_counter() - start
         good = np.isfinite(metrics.bound) & np.isfinite(metrics.grad_norm)
@@ -125,7 +125,7 @@ def epochs(
                 order = np.asarray(epoch_order(order_key, jnp.asarray(epoch, jnp.int32), num_examples))
                 index = order[step * batch_size : (step + 1) * batch_size]
                 again = state._replace(step=state.step - (len(good) - step))  # that step's noise
-                raise DivergenceError(_describe(algorithm, again, rows, index, epoch, step))
+                raise DivergenceError(_describe(algorithm, again, on_device, index, epoch, step))
         yield state, _summarize(epoch, metrics, good, sizes, seconds)
 
 
@@ -133,7 +133,7 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
     weights = np.where(good, sizes, 0.0)
     total = max(float(weights.sum()), 1.0)
 
-    def mean(values: np.ndarray | None) -> float | None:
+    def mean(values: Any) -> float | None:
         return None if values is None else float(np.sum(np.where(good, values, 0.0) * weights) / total)
 
     bound, grad_norm = mean(metrics.bound), mean(metrics.grad_norm)
@@ -151,9 +151,7 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
     )
 
 
-def _describe(
-    algorithm: Algorithm, state: TrainState, rows: Array, index: np.ndarray, epoch: int, step: int
-) -> str:
+def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.ndarray, epoch: int, step: int) -> str:
     """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
     grads = algorithm.gradients(state, Batch(rows[index], jnp.asarray(index)))
     bad = [
