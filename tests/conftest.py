@@ -1,8 +1,16 @@
 """What holds for every test: the CPU, and run-time type checks of the package's annotations."""
 
+import getpass
 import os
+import tempfile
+from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
+# Before JAX is imported. The tests' time is XLA's: programs that were compiled once, in this run or an earlier one, or
+# in a test's subprocess, are not compiled again. The cache is keyed by the program, the flags and jaxlib's version.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"aevb-tests-{getpass.getuser()}"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from collections.abc import Iterator
 

@@ -47,7 +47,7 @@ class Config:
     test: str = _option("", "path of test data; mnist brings its own")
 
     latent_dim: int = _option(2, "dimensions of z")
-    hidden: tuple[int, ...] = _option((500,), "units of each hidden layer, the decoder's in reverse order")
+    hidden: tuple[int, ...] = _option((256, 256), "units of each hidden layer, the decoder's in reverse order")
     activation: ActivationName = _option("tanh", "of the hidden layers")
     initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
     likelihood: LikelihoodName = _option("auto", "p(x | z); auto: bernoulli for uint8 and for data in [0, 1]")
@@ -62,7 +62,7 @@ class Config:
     parameter_prior: bool = _option(False, "the paper's MAP prior N(0, I) on weight matrices")
     kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to 1")
 
-    epochs: int = _option(40, "passes over the training rows")
+    epochs: int = _option(30, "passes over the training rows")
     batch_size: int = _option(100, "rows per step, M")
     optimizer: OptimizerName = _option("adam", "one of Optax's")
     learning_rate: float = _option(0.001, "at the first step")

@@ -1,13 +1,11 @@
 """Figures of a fitted model: the course of training, the latent space, the learned manifold, reconstructions, samples.
 
-Every function draws where it is told to: `ax` (or `axes`) may be an `Axes`, a sequence of them where the figure has
-several panels, or an empty `Figure`, which is resized and divided to suit. With None a new pyplot figure is opened.
-What was drawn on is returned. No setting of matplotlib is changed and no backend chosen; `save_figures` stays away
-from pyplot altogether, so that it works in a thread and without a display.
+Every function draws on `ax` (or `axes`) and returns what it drew on: an `Axes`, a sequence of them for several panels,
+or an empty `Figure`, which is resized and divided to suit; None opens a new pyplot figure. No setting of matplotlib is
+changed and no backend chosen; `save_figures` does not use pyplot, so it works in a thread and without a display.
 
-Images are drawn as ink on white paper: pictures whose typical pixel is dark, as MNIST's, are shown inverted (black
-digits on white), photographs as they are. Tables (an event of one axis) get the counterpart that says the same about
-columns.
+Pictures whose typical pixel is dark, as MNIST's, are shown inverted (black ink on white), photographs as they are.
+Tables (an event of one axis) get the figures that say the same about columns.
 """
 
 import math
@@ -32,18 +30,17 @@ from numpy.typing import NDArray
 
 from aevb.errors import DataError, OutputError
 
-# Ten colours that stay apart under red-, green- and blue-blindness (as Machado et al. 2009 simulate them): any two
-# differ by at least 0.12 in OKLab in each view, where the closest two of matplotlib's default ten differ by 0.007.
+# Ten colours that stay apart under red-, green- and blue-blindness (simulated after Machado et al. 2009): any two are
+# 0.19 apart in OKLab, and 0.10 to a colour-blind eye, where matplotlib's default ten come as close as 0.11 and 0.007.
 # Classes 11 to 20 repeat them with another marker.
 PALETTE = (
-    "#4060df", "#ff8000", "#800040", "#409fff", "#9f9f9f", "#bf4000", "#40209f", "#ffbf9f", "#806080", "#80dfff",
+    "#0080ff", "#9f0000", "#df9f60", "#60209f", "#bfdf00", "#df409f", "#006060", "#bf9fff", "#808000", "#80dfdf",
 )  # fmt: skip
 MARKERS = ("o", "^")
-MAX_CLASSES = len(PALETTE) * len(MARKERS)
 MAX_POINTS = 200_000  # with more rows the latent space is drawn as a density
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
 LEGEND: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False, "handletextpad": 0.3}
-
+AXIS = "$z_{{{}}}$"
 TITLES = {
     "elbo": "Bound (ELBO)",
     "log_likelihood": "Reconstruction (log-likelihood)",
@@ -51,16 +48,8 @@ TITLES = {
     "grey_objective": "Objective on grey pixels",
     "negative_cross_entropy": "Reconstruction (minus cross-entropy)",
 }
-
+Dims: TypeAlias = tuple[int, int]
 Target: TypeAlias = Axes | Figure | Sequence[Axes] | NDArray[Any] | None
-
-
-@runtime_checkable
-class Latents(Protocol):
-    """What `encode` returns, as far as it is drawn: the location of q(z | x), one row per example."""
-
-    @property
-    def mean(self) -> NDArray[Any]: ...
 
 
 @runtime_checkable
@@ -77,7 +66,7 @@ class Fitted(Protocol):
     def measures(self) -> tuple[str, ...]: ...
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...
-    def encode(self, rows: Any, /) -> Latents: ...
+    def encode(self, rows: Any, /) -> Any: ...  # an object with `mean`, the means of q(z | x), of shape (N, J)
     def decode(self, z: Any, /) -> NDArray[Any]: ...
     def reconstruct(self, rows: Any, /) -> NDArray[Any]: ...
     def sample(self, num: int, key: jax.Array, /) -> NDArray[Any]: ...
@@ -86,9 +75,9 @@ class Fitted(Protocol):
 def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
     """Bound, reconstruction term and KL over the epochs, in nats per example, for training and validation data.
 
-    The first epochs can lie so far off that the rest looks flat. So each panel is scaled to the last three quarters of
-    the epochs: it reaches from their 10 % to their 90 % quantile (of both curves) and as far again to either side, is
-    widened to hold the last epoch, and never extends beyond the data. An early part outside runs off the panel.
+    The first epochs can lie so far off that the rest looks flat. So each panel spans the 10 % to 90 % quantiles of the
+    last three quarters of the epochs (both curves) and as far again to either side, widened to hold the last epoch and
+    cut to the data. What lies outside runs off the panel.
     """
     if not fitted.history:
         raise ValueError("expected a history of one epoch or more, came none: the model has not been trained")
@@ -99,25 +88,21 @@ def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
             name = f"{part}_{measure}"
             points = [(epoch["epoch"], epoch[name]) for epoch in fitted.history if epoch.get(name) is not None]
             if points:
-                curves.append(np.asarray(points, dtype=float))
+                curves.append(np.array(points, dtype=float))
                 marker = marker if len(points) <= 20 else ""
                 ax.plot(*curves[-1].T, color=colour, linestyle=line, marker=marker, markersize=4, label=part)
-        if not curves:
-            raise ValueError(f"expected 'train_{measure}' in the history, came only {sorted(fitted.history[0])}")
         ax.set(title=TITLES.get(measure, measure.replace("_", " ")), xlabel="epoch", ylabel="nats per example")
         ax.set_ylim(*_readable_limits(np.concatenate(curves)))
         if len(curves[0]) == 1:
-            ax.set_xlim(curves[0][0, 0] - 1, curves[0][0, 0] + 1)
+            ax.set_xlim(curves[0][0, 0] - 0.5, curves[0][0, 0] + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         ax.spines[["top", "right"]].set_visible(False)
-    if any(label == "validation" for label in panels[0].get_legend_handles_labels()[1]):
+    if len(curves) > 1:
         panels[0].legend(frameon=False)
     return np.array(panels)
 
 
-def plot_latent_space(
-    fitted: Fitted, rows: Any, labels: Any = None, *, dims: tuple[int, int] = (0, 1), ax: Target = None
-) -> Axes:
+def plot_latent_space(fitted: Fitted, rows: Any, labels: Any = None, *, dims: Dims = (0, 1), ax: Target = None) -> Axes:
     """The posterior means of `rows` along two axes of the latent space.
 
     Labels that are whole numbers, truth values or text with at most 20 different values are classes, with a colour each
@@ -125,8 +110,7 @@ def plot_latent_space(
     in a shuffled order, so that no class hides another. Above 200,000 rows the density of the points is drawn instead,
     on a logarithmic scale and without regard to labels. A latent space of one dimension gives a histogram per class.
     """
-    if len(rows) == 0:
-        raise DataError("expected one row or more to draw the latent space, came 0 rows")
+    _check_rows(rows)
     values = None if labels is None else np.asarray(labels)
     if values is not None and values.shape != (len(rows),):
         raise DataError(f"expected one label for each of the {len(rows)} rows, came labels of shape {values.shape}")
@@ -135,14 +119,14 @@ def plot_latent_space(
     means = np.asarray(fitted.encode(rows).mean)
     if not np.isfinite(means).all():
         raise ValueError("expected finite posterior means, came some that are not: the encoder has diverged")
-    names, codes, caption = (None, np.zeros(len(means)), "") if values is None else _classes(values)
+    names, codes, caption = (None, means[:, 0], "") if values is None else _classes(values)
     panel = _panels(ax, 1, (6.0, 5.2))[0]
-    panel.set(xlabel=_axis_name(0), title="Posterior means")
+    panel.set_title("Posterior means")
     if fitted.latent_dim == 1:
         _histograms(panel, means[:, 0], names, codes)
         return panel
-    x, y = means[:, dims[0]], means[:, dims[1]]
-    panel.set(xlabel=_axis_name(dims[0]), ylabel=_axis_name(dims[1]))
+    x, y = means[:, dims].T
+    panel.set(xlabel=AXIS.format(dims[0] + 1), ylabel=AXIS.format(dims[1] + 1))
     panel.set_aspect("equal", adjustable="datalim")
     if len(means) > MAX_POINTS:
         cells = panel.hexbin(x, y, gridsize=120, bins="log", mincnt=1, linewidths=0.1, cmap="viridis_r")
@@ -161,20 +145,13 @@ def plot_latent_space(
         if len(names) > len(PALETTE):
             shapes = [MarkerStyle(m).get_path().transformed(MarkerStyle(m).get_transform()) for m in MARKERS]
             points.set_paths([shapes[code // len(PALETTE)] for code in codes])
-        looks = [(colour, marker) for marker in MARKERS for colour in PALETTE]
-        keys = [Line2D([], [], linestyle="", color=c, marker=m) for _, (c, m) in zip(names, looks, strict=False)]
-        panel.legend(keys, names, **LEGEND)
+        keys = [Line2D([], [], linestyle="", color=colour, marker=marker) for marker in MARKERS for colour in PALETTE]
+        panel.legend(keys[: len(names)], names, **LEGEND)
     return panel
 
 
 def manifold_coordinates(
-    n: int = 20,
-    *,
-    latent_dim: int = 2,
-    dims: tuple[int, int] = (0, 1),
-    low: float = 0.05,
-    high: float = 0.95,
-    base: Any = None,
+    n: int = 20, *, latent_dim: int = 2, dims: Dims = (0, 1), low: float = 0.05, high: float = 0.95, base: Any = None
 ) -> NDArray[np.float64]:
     """An n × n grid of latent points at evenly spaced quantiles, low to high, of the standard Gaussian prior.
 
@@ -197,9 +174,7 @@ def manifold_coordinates(
     return grid
 
 
-def plot_manifold(
-    fitted: Fitted, *, n: int = 20, dims: tuple[int, int] = (0, 1), ax: Target = None
-) -> Axes | NDArray[Any]:
+def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Target = None) -> Axes | NDArray[Any]:
     """What the decoder makes of a plane of the latent space: `manifold_coordinates`, decoded in one call.
 
     For images one picture, whose tiles are the decoded points. For a table one heat map for each of the first four
@@ -208,22 +183,21 @@ def plot_manifold(
     decoded = np.asarray(fitted.decode(manifold_coordinates(n, latent_dim=fitted.latent_dim, dims=dims)))
     edges = (-0.5, n - 0.5, -0.5, n - 0.5)
     if _is_image(fitted):
-        panels = _panels(ax, 1, (6.0, 6.0 * fitted.event_shape[0] / fitted.event_shape[1]))
         height, width = fitted.event_shape
-        _draw_tiles(panels[0], decoded.reshape(-1, height, width), n, extent=edges, aspect=height / width)
+        panels = _panels(ax, 1, (6.0, 6.0 * height / width))
         panels[0].set_title("Learned manifold")
+        _draw_tiles(panels[0], decoded.reshape(-1, height, width), n, extent=edges, aspect=height / width)
     else:
         panels = _panels(ax, min(4, decoded.shape[1]), (3.6, 3.1), columns=2)
         for j, panel in enumerate(panels):
             cells = panel.imshow(decoded[:, j].reshape(n, n), extent=edges, cmap="viridis")
             panel.figure.colorbar(cells, ax=panel)
             panel.set_title(f"Decoded {_column_names(fitted)[j]}")
-    bounds = [NormalDist().cdf(z) for z in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)]
-    ticks = [(p - 0.05) / 0.9 * (n - 1) for p in bounds]
+    marks = {"−1": -1.0, "−0.5": -0.5, "0": 0.0, "0.5": 0.5, "1": 1.0}
+    ticks = [(NormalDist().cdf(z) - 0.05) / 0.9 * (n - 1) for z in marks.values()]
     for panel in panels:
-        panel.set_xticks(ticks, ["-1.5", "-1", "-0.5", "0", "0.5", "1", "1.5"])
-        panel.set_yticks(ticks, ["-1.5", "-1", "-0.5", "0", "0.5", "1", "1.5"])
-        panel.set(xlabel=_axis_name(dims[0]), ylabel=_axis_name(dims[1]))
+        panel.set(xlabel=AXIS.format(dims[0] + 1), ylabel=AXIS.format(dims[1] + 1))
+        panel.set(xticks=ticks, xticklabels=list(marks), yticks=ticks, yticklabels=list(marks))
     return panels[0] if _is_image(fitted) else np.array(panels)
 
 
@@ -235,24 +209,20 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
     after their mean is taken off, with the diagonal on which a perfect reconstruction lies.
     """
     num = _count(num, 10 if _is_image(fitted) else 1000)
-    if len(rows) == 0:
-        raise DataError("expected one row or more to reconstruct, came 0 rows")
-    originals = np.asarray(rows[:num])
+    _check_rows(rows)
+    originals, rebuilt = np.asarray(rows[:num]), np.asarray(fitted.reconstruct(rows[:num]))
     count = len(originals)
-    rebuilt = np.asarray(fitted.reconstruct(rows[:num]))
     if _is_image(fitted):
         height, width = fitted.event_shape
         panel = _panels(ax, 1, (0.8 * count + 1.1, 1.6 * height / width + 0.4))[0]
         parts = [_paper(part.reshape(-1, height, width)) for part in (originals, rebuilt)]
         _draw_tiles(panel, np.concatenate(parts), count)
-        panel.set_xticks([])
-        panel.set_yticks([height / 2 - 0.5, 1.5 * height - 0.5], ["original", "reconstruction"])
+        panel.set(xticks=[], yticks=[height / 2, 1.5 * height], yticklabels=["original", "reconstruction"])
         panel.tick_params(length=0)
-        panel.set_title("Reconstructions")
         return panel
     originals, rebuilt = originals.reshape(count, -1), rebuilt.reshape(count, -1)
     centre, spread = np.nanmean(originals, axis=0), np.nanstd(originals, axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
+    spread[spread == 0] = 1.0
     panel = _panels(ax, 1, (5.6, 4.6))[0]
     for j, (name, colour) in enumerate(zip(_column_names(fitted), PALETTE, strict=False)):
         x, y = ((part[:, j] - centre[j]) / spread[j] for part in (originals, rebuilt))
@@ -282,9 +252,9 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
         panel.set(xticks=[], yticks=[], title="Decoded draws from the prior")
         return panel
     drawn = np.asarray(fitted.sample(num, key)).reshape(num, -1)
-    panels = _panels(ax, min(6, drawn.shape[1]), (3.0, 2.4), columns=3)
+    panels = _panels(ax, min(6, drawn.shape[1]), (3.0, 2.4), columns=2 if drawn.shape[1] in (2, 4) else 3)
     for j, panel in enumerate(panels):
-        panel.hist(drawn[:, j], bins=_bins(drawn[:, j]), color=TRAIN)
+        panel.hist(drawn[:, j], bins=30, color=TRAIN)
         panel.set(xlabel=_column_names(fitted)[j], ylabel="samples")
         panel.spines[["top", "right"]].set_visible(False)
     return np.array(panels)
@@ -293,10 +263,8 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
 def save_figures(
     fitted: Fitted, directory: str | os.PathLike[str], *, rows: Any, labels: Any = None, key: jax.Array
 ) -> list[Path]:
-    """Write every figure that applies to `directory` (made if missing) as PNG, and return the paths.
-
-    These are history.png, latent_space.png, manifold.png (with two latent dimensions or more), reconstructions.png and
-    samples.png. Each file appears whole or not at all.
+    """Write history.png, latent_space.png, manifold.png (for two latent dimensions or more), reconstructions.png and
+    samples.png to `directory` (made if missing) and return their paths. Each file appears whole or not at all.
     """
     drawings: dict[str, Callable[[Figure], object]] = {
         "history": lambda figure: plot_history(fitted, axes=figure),
@@ -319,9 +287,10 @@ def save_figures(
             figure.savefig(unfinished, format="png", dpi=150)
             unfinished.replace(path)
         except OSError as error:
+            raise OutputError(f"cannot write the figure {path}: {error.strerror or error}") from error
+        finally:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
-            raise OutputError(f"cannot write the figure {path}: {error.strerror or error}") from error
         written.append(path)
     return written
 
@@ -335,8 +304,7 @@ def _panels(target: Target, count: int, size: tuple[float, float], columns: int 
     if isinstance(target, Figure):
         if target.axes:
             raise ValueError(f"expected an empty Figure, came one with {len(target.axes)} axes: pass the axes instead")
-        across = min(columns, count)
-        down = math.ceil(count / across)
+        across, down = min(columns, count), math.ceil(count / columns)
         target.set_size_inches(size[0] * across, size[1] * down)
         target = [target.add_subplot(down, across, i + 1) for i in range(count)]
     panels = [target] if isinstance(target, Axes) else list(np.ravel(np.asarray(target, dtype=object)))
@@ -345,15 +313,20 @@ def _panels(target: Target, count: int, size: tuple[float, float], columns: int 
     return panels
 
 
-def _check_dims(dims: tuple[int, int], latent_dim: int) -> None:
+def _check_dims(dims: Dims, latent_dim: int) -> None:
     if len(dims) != 2 or dims[0] == dims[1] or not all(0 <= dim < latent_dim for dim in dims):
         raise ValueError(f"expected dims to be two different axes among 0 ... {latent_dim - 1}, came {dims}")
+
+
+def _check_rows(rows: Any) -> None:
+    if np.ndim(rows) < 2 or len(rows) == 0:
+        raise DataError(f"expected an array of one row or more, came {type(rows).__name__} of shape {np.shape(rows)}")
 
 
 def _count(num: int | None, default: int) -> int:
     if num is not None and num < 1:
         raise ValueError(f"expected num >= 1, came {num}")
-    return default if num is None else num
+    return num or default
 
 
 def _is_image(fitted: Fitted) -> bool:
@@ -363,18 +336,13 @@ def _is_image(fitted: Fitted) -> bool:
 
 
 def _column_names(fitted: Fitted) -> list[str]:
-    names = fitted.columns or [f"x_{j + 1}" for j in range(fitted.event_shape[0])]
-    return [_plain(name) for name in names]
+    return [_plain(name) for name in fitted.columns or [f"x_{j + 1}" for j in range(fitted.event_shape[0])]]
 
 
 def _plain(value: object) -> str:
     """The text as it is: matplotlib reads dollars as mathematics and hides labels that begin with an underscore."""
     text = str(value).replace("$", r"\$")
     return " " + text if text.startswith("_") else text
-
-
-def _axis_name(dim: int) -> str:
-    return f"$z_{{{dim + 1}}}$"
 
 
 def _readable_limits(points: NDArray[Any]) -> tuple[float, float]:
@@ -393,39 +361,30 @@ def _readable_limits(points: NDArray[Any]) -> tuple[float, float]:
 
 def _classes(labels: NDArray[Any]) -> tuple[list[str] | None, NDArray[Any], str]:
     """Names of the classes (None: a continuous scale), a number for each row, and what it stands for."""
-    if labels.dtype.kind == "f":
-        return None, labels, "label"
-    if labels.dtype.kind not in "iub":
-        labels = labels.astype(str)
-    values, codes = np.unique(labels, return_inverse=True)
-    if len(values) <= MAX_CLASSES:
+    text = labels.dtype.kind not in "iubf"
+    values, codes = np.unique(labels.astype(str) if text else labels, return_inverse=True)
+    if labels.dtype.kind != "f" and len(values) <= len(PALETTE) * len(MARKERS):
         return [_plain(value) for value in values], codes, "class"
-    if labels.dtype.kind == "U":
-        return None, codes, f"place among the {len(values)} labels in alphabetical order"
-    return None, labels, "label"
-
-
-def _bins(values: NDArray[Any]) -> list[float]:
-    return list(np.histogram_bin_edges(values[np.isfinite(values)], bins=30))
+    return None, codes if text else labels, "rank of the label in alphabetical order" if text else "label"
 
 
 def _histograms(ax: Axes, values: NDArray[Any], names: list[str] | None, codes: NDArray[Any]) -> None:
-    edges = _bins(values)
+    bins: dict[str, Any] = {"bins": 30, "range": (values.min(), values.max())}
     if names is None:
-        ax.hist(values, bins=edges, color=TRAIN)
+        ax.hist(values, color=TRAIN, **bins)
     else:
         for i, name in enumerate(names):
-            style: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "linestyle": "-" if i < len(PALETTE) else ":"}
-            ax.hist(values[codes == i], bins=edges, histtype="step", linewidth=1.5, label=name, **style)
+            look = {"color": PALETTE[i % len(PALETTE)], "linestyle": "-" if i < len(PALETTE) else ":", **bins}
+            ax.hist(values[codes == i], histtype="step", linewidth=1.5, label=name, **look)
         ax.legend(**LEGEND)
-    ax.set_ylabel("examples")
+    ax.set(xlabel=AXIS.format(1), ylabel="examples")
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _paper(images: NDArray[Any]) -> NDArray[Any]:
-    """Grey levels in [0, 1] from probabilities or from the levels 0 ... 255 (recognised by a value above 1)."""
+    """Grey levels in [0, 1], from those or from 0 ... 255: told apart at 2, for a Gaussian's mean may exceed 1."""
     grey = images.astype(float)
-    return np.clip(grey / 255 if grey.max() > 1 else grey, 0.0, 1.0)
+    return np.clip(grey / 255 if grey.max() > 2 else grey, 0.0, 1.0)
 
 
 def _draw_tiles(ax: Axes, images: NDArray[Any], columns: int, **options: Any) -> None:

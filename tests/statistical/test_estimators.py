@@ -45,9 +45,7 @@ def closed_form(generative: LinearGaussian, recognition: LinearRecognition, x: n
 
 def draws(estimator: AbstractEstimator, row: np.ndarray, num: int = NUM_DRAWS, seed: int = 0):
     rows = np.broadcast_to(row, (num, len(row)))
-    return estimates(
-        estimator, row_keys(jax.random.key(seed), num), PROBLEM.generative(), wrong_recognition(), rows
-    )
+    return estimates(estimator, row_keys(jax.random.key(seed), num), PROBLEM.generative(), wrong_recognition(), rows)
 
 
 # --- means ------------------------------------------------------------------------------------------------------------
@@ -215,7 +213,9 @@ def test_the_bounds_are_ordered():
 
     def bound_of(num_samples: int) -> np.ndarray:
         key = jax.random.key(8)
-        return evaluate.log_likelihood(generative, recognition, rows, key, num_samples=num_samples, batch_size=len(rows))
+        return evaluate.log_likelihood(
+            generative, recognition, rows, key, num_samples=num_samples, batch_size=len(rows)
+        )
 
     one, five, fifty = bound_of(1), bound_of(5), bound_of(50)
     assert abs(z_scores(one - elbo, 0.0)) < 5  # K = 1 is the ELBO

@@ -45,9 +45,7 @@ def train(kl_weight=None) -> tuple[LinearDecoder, GaussianRecognition]:
     decoder = LinearDecoder(eqx.nn.Linear(J, D, key=jax.random.key(0)), jnp.zeros(()))
     encoder = GaussianRecognition(D, J, (), key=jax.random.key(1))
     schedule = make_schedule("cosine", 0.02, EPOCHS * N // BATCH)
-    algorithm = aevb(
-        decoder, encoder, SgvbB(), make_optimizer("adam", schedule), num_examples=N, kl_weight=kl_weight
-    )
+    algorithm = aevb(decoder, encoder, SgvbB(), make_optimizer("adam", schedule), num_examples=N, kl_weight=kl_weight)
     state = algorithm.init(jax.random.key(2))
     for state, _ in epochs(  # noqa: B007
         algorithm, state, ROWS, order_key=jax.random.key(3), batch_size=BATCH, num_epochs=EPOCHS

@@ -128,9 +128,7 @@ def test_log_scale_is_the_inverse_hyperbolic_sine(precision):
     raw = np.array([0.0, *RAW], precision)
     exact = np.array([float(2 * mpmath.asinh(mpmath.mpf(float(r)) / 4)) for r in raw])
     np.testing.assert_allclose(log_scale(jnp.asarray(raw)), exact, rtol=20 * EPS[precision])
-    np.testing.assert_allclose(
-        positive_scale(jnp.asarray(raw)), np.exp(exact), rtol=100 * EPS[precision]
-    )
+    np.testing.assert_allclose(positive_scale(jnp.asarray(raw)), np.exp(exact), rtol=100 * EPS[precision])
 
 
 @pytest.mark.parametrize("raw", RAW)
@@ -166,7 +164,9 @@ def test_a_softplus_scale_would_not_do():
 
 
 def test_positive_scale_is_monotone_and_floored(precision):
-    raw = jnp.asarray(np.unique(np.concatenate([-np.geomspace(1e-4, 1e4, 500), np.geomspace(1e-4, 1e4, 500)])), precision)
+    raw = jnp.asarray(
+        np.unique(np.concatenate([-np.geomspace(1e-4, 1e4, 500), np.geomspace(1e-4, 1e4, 500)])), precision
+    )
     scale = np.asarray(positive_scale(raw))
     assert scale.dtype == precision
     assert np.all(np.diff(scale) > 0)

@@ -1,5 +1,7 @@
 """The training step, the compiled epoch, the loop, optimisers by name; and fits as a whole."""
 
+import inspect
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -45,12 +47,16 @@ def spoil(key: jax.Array, row: jax.Array) -> jax.Array:
 
 def make_algorithm(num_examples: int, **options) -> Algorithm:
     options = {"estimator": SgvbB(), "optimizer": make_optimizer("adam", 0.01)} | options
-    return aevb(*make_models(), options.pop("estimator"), options.pop("optimizer"), num_examples=num_examples, **options)
+    return aevb(
+        *make_models(), options.pop("estimator"), options.pop("optimizer"), num_examples=num_examples, **options
+    )
 
 
 def same_bits(a, b) -> bool:
     a, b = jax.tree.leaves(a), jax.tree.leaves(b)
-    return len(a) == len(b) and all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(a, b, strict=True)
+    )
 
 
 def allclose(a, b, rtol: float = 1e-5, atol: float = 1e-6) -> bool:
@@ -111,7 +117,9 @@ def test_means_over_an_epoch_weigh_rows_and_not_steps(num, batch_size):
     )
     _, summary = next(iter(loop))
     expected = rows[:, 0].astype(np.float64).mean()
-    np.testing.assert_allclose([summary.bound, summary.log_likelihood, summary.kl], expected * np.array([1, 2, 1]), rtol=1e-6)
+    np.testing.assert_allclose(
+        [summary.bound, summary.log_likelihood, summary.kl], expected * np.array([1, 2, 1]), rtol=1e-6
+    )
     assert summary.skipped_steps == 0
     np.testing.assert_allclose(summary.examples_per_second * summary.seconds, num)
 
@@ -171,9 +179,7 @@ def test_donation_leaves_the_callers_models_alone():
     before = [np.array(v) for v in jax.tree.leaves((generative, recognition))]
     algorithm = aevb(generative, recognition, SgvbB(), make_optimizer("adam", 0.1), num_examples=20)
     key = jax.random.key(0)
-    for state, _ in epochs(
-        algorithm, algorithm.init(key), make_rows(20), order_key=key, batch_size=5, num_epochs=2
-    ):
+    for state, _ in epochs(algorithm, algorithm.init(key), make_rows(20), order_key=key, batch_size=5, num_epochs=2):
         trained = algorithm.model(state)
     assert same_bits((generative, recognition), before)
     assert not allclose(trained, before)
@@ -368,7 +374,9 @@ def divergence(bad: list[int], num: int, num_epochs: int, batch_size: int = 2):
 
 
 def test_ten_skipped_steps_in_a_row_stop_the_run():
-    with pytest.raises(package.DivergenceError, match=r"10 steps in a row.*step \d+ of epoch 1 \(rows \d+, \d+\)") as caught:
+    with pytest.raises(
+        package.DivergenceError, match=r"10 steps in a row.*step \d+ of epoch 1 \(rows \d+, \d+\)"
+    ) as caught:
         divergence(list(range(30)), 30, 1)
     assert "weight" in str(caught.value) or "bias" in str(caught.value)  # a tensor's name
     assert "model[" in str(caught.value)
@@ -412,9 +420,8 @@ def test_a_fit_that_diverges_late_gives_back_the_last_good_model():
 
     with pytest.raises(package.DivergenceError, match=r"of epoch [2-9]") as caught:
         # Ten steps an epoch, the first of which is the only good one: the ten in a row end in the second epoch.
-        package.fit(
-            rows, latent_dim=J, hidden=(8,), epochs=3, batch_size=22, learning_rate=1e30, validation=0.0, on_epoch=remember
-        )
+        config = package.Config(validation=0.0, latent_dim=J, hidden=(8,), epochs=3, batch_size=22, learning_rate=1e30)
+        package.fit(rows, config, on_epoch=remember)
     assert len(seen) == 1
     leaves = jax.tree.leaves((caught.value.fitted.generative, caught.value.fitted.recognition))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
@@ -461,26 +468,20 @@ def test_the_warm_up_reaches_one_after_its_epochs(monkeypatch):
         return original(*args, kl_weight=kl_weight, **kwargs)
 
     monkeypatch.setattr(package.train, "aevb", spy)
-    package.fit(make_rows(40), **QUICK, kl_warmup=2, validation=0.0)
+    package.fit(make_rows(40), package.Config(**QUICK, kl_warmup=2, validation=0.0))
     steps = 3  # of an epoch: 40 rows in batches of 16
     assert float(seen["kl_weight"](0)) == 0.0
     np.testing.assert_allclose(float(seen["kl_weight"](steps)), 0.5)
     assert float(seen["kl_weight"](2 * steps)) == 1.0
     assert float(seen["kl_weight"](3 * steps)) == 1.0
-    package.fit(make_rows(40), **QUICK, validation=0.0)
+    package.fit(make_rows(40), package.Config(**QUICK, validation=0.0))
     assert seen["kl_weight"] is None
 
 
 def test_early_stopping_keeps_the_best_parameters():
     rows = make_rows(60)
-    fitted = package.fit(
-        rows,
-        **(QUICK | {"hidden": (64,), "epochs": 150, "learning_rate": 0.02}),
-        validation=0.3,
-        early_stopping=3,
-        scaling="none",
-        likelihood="gaussian",
-    )
+    options = QUICK | {"hidden": (64,), "epochs": 150, "learning_rate": 0.02, "scaling": "none"}
+    fitted = package.fit(rows, package.Config(**options, validation=0.3, early_stopping=3, likelihood="gaussian"))
     curve = [record["validation_elbo"] for record in fitted.history]
     assert fitted.result["stopped"] == "early_stopping"
     best = int(np.argmax(curve))
@@ -499,7 +500,8 @@ def test_early_stopping_keeps_the_best_parameters():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_lowers_a_quadratic(name, schedule):
-    optimizer = make_optimizer(name, make_schedule(schedule, 0.05, 300))
+    rate = {"adagrad": 0.5}.get(name, 0.05)
+    optimizer = make_optimizer(name, make_schedule(schedule, rate, 300))
     start = jnp.array([1.0, -2.0, 0.5])
 
     def step(carry, _):
@@ -513,9 +515,9 @@ def test_every_optimiser_lowers_a_quadratic(name, schedule):
 
 def test_unknown_names_are_errors():
     with pytest.raises(ValueError, match=r"unknown optimizer 'lion'.*adam"):
-        make_optimizer("lion", 0.1)
+        inspect.unwrap(make_optimizer)("lion", 0.1)  # as it is without the tests' type checks, which refuse it first
     with pytest.raises(ValueError, match=r"unknown learning-rate schedule 'step'.*cosine"):
-        make_schedule("step", 0.1, 10)
+        inspect.unwrap(make_schedule)("step", 0.1, 10)
 
 
 def test_schedules_at_their_ends():
@@ -586,9 +588,7 @@ def test_training_with_dynamic_binarisation_draws_anew_at_each_step():
         jax.debug.callback(lambda x: seen.append(tuple(np.asarray(x).ravel())), x)
         return x
 
-    algorithm = aevb(
-        generative, recognition, SgvbB(), make_optimizer("sgd", 0.0), num_examples=8, prepare=prepare
-    )
+    algorithm = aevb(generative, recognition, SgvbB(), make_optimizer("sgd", 0.0), num_examples=8, prepare=prepare)
     step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0))
     for _ in range(6):
         state, _ = step(state, Batch(jnp.asarray(rows), jnp.arange(8)))

@@ -1,0 +1,176 @@
+"""Planted defects. Each is a change of one line of the library that a named test must notice."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SOURCE = Path(importlib.util.find_spec("aevb").origin).parent
+TESTS = Path(__file__).resolve().parent.parent
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    killer: str  # test file and what to select in it
+
+
+IDENTITY = "statistical/test_identity.py"
+ESTIMATORS = "statistical/test_estimators.py"
+DISTRIBUTIONS = "unit/test_distributions.py"
+TRAIN = "unit/test_train.py"
+EVALUATE = "unit/test_evaluate.py"
+
+A_PATH = f"{IDENTITY}::test_every_log_weight_is_the_log_marginal[float64-by_sgvb_a]"
+A_JOINT = f"{IDENTITY}::test_every_log_weight_is_the_log_marginal_for_a_model_that_only_has_log_joint[by_sgvb_a]"
+LOG_JOINT = f"{IDENTITY}::test_every_log_weight_is_the_log_marginal[float64-by_log_joint]"
+B_MEAN = f"{IDENTITY}::test_estimator_b_is_the_log_marginal_in_the_mean[0]"
+NORMALISER = f"{EVALUATE}::test_the_normaliser_is_the_number_drawn"
+FAR = f"{EVALUATE}::test_far_tails_do_not_overflow"
+PARTITION = f"{ESTIMATORS}::test_minibatches_average_to_the_full_data_bound[b-(32, 32)]"
+KL_WEIGHT = f"{TRAIN}::test_kl_weight_weighs_the_kl_in_the_gradient_and_not_in_the_report[0.3]"
+PRIOR = f"{TRAIN}::test_the_parameter_prior_pulls_matrices_by_w_over_n[500]"
+NOISE = f"{ESTIMATORS}::test_rows_steps_and_seeds_have_noise_of_their_own"
+SKIP = f"{TRAIN}::test_a_non_finite_step_is_skipped_whole"
+EVERY_ROW = f"{TRAIN}::test_an_epoch_sees_every_row_once[13-4]"
+WEIGHING = f"{TRAIN}::test_means_over_an_epoch_weigh_rows_and_not_steps[13-4]"
+GREY = f"{DISTRIBUTIONS}::test_cross_entropy_of_grey_values[float32-0.25]"
+ENCODER = f"{DISTRIBUTIONS}::test_encoder_by_hand"
+DECODER = f"{DISTRIBUTIONS}::test_gaussian_decoder_against_scipy[False]"
+KL_DIGITS = f"{DISTRIBUTIONS}::test_kl_to_the_standard_normal_keeps_its_digits[float32-0.0]"
+KL_DIRECTION = f"{DISTRIBUTIONS}::test_kl_has_a_direction"
+KL_SUM = f"{DISTRIBUTIONS}::test_kl_of_independent_dimensions_is_a_sum"
+SAMPLES = f"{ESTIMATORS}::test_samples_carry_their_gradient"
+LOWER = f"{TRAIN}::test_a_step_raises_the_bound"
+TEN = f"{TRAIN}::test_nine_in_a_row_do_not"
+DONATED = f"{TRAIN}::test_donation_leaves_the_callers_models_alone"
+STANDARD_ERROR = f"{EVALUATE}::test_mean_and_standard_error"
+
+SGVB, BASE, AEVB, LOOP = "estimators/_sgvb.py", "estimators/_base.py", "train/_aevb.py", "train/_loop.py"
+IMPORTANCE, VAE, KL = "evaluate/_importance.py", "models/_vae.py", "distributions/_kl.py"
+
+A_RETURN = "kl = log_q - jnp.mean(jax.vmap(lambda z: generative.prior().log_prob(z))(z))\n        return Estimate("
+B_LIKELIHOOD = (
+    "log_likelihood = jnp.mean(jax.vmap(lambda z: generative.likelihood(z).log_prob(x))(z))\n"
+    "        return Estimate(log_likelihood - kl"
+)
+FINITE = "finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)"
+
+MUTANTS = [
+    Mutant("sign of the KL", SGVB, f"{A_RETURN}log_likelihood - kl", f"{A_RETURN}log_likelihood + kl", A_PATH),
+    Mutant("KL counted twice", SGVB, B_LIKELIHOOD, f"{B_LIKELIHOOD} - kl", B_MEAN),
+    Mutant("KL left out", SGVB, B_LIKELIHOOD, B_LIKELIHOOD.removesuffix(" - kl"), B_MEAN),
+    Mutant("entropy's sign", SGVB, "Estimate(log_joint - log_q", "Estimate(log_joint + log_q", A_JOINT),
+    Mutant("prior left out of the joint", "models/_contracts.py", " + self.prior().log_prob(z)", "", LOG_JOINT),
+    Mutant("kl_weight ignored", AEVB, "if kl_weight is not None:", "if False:", KL_WEIGHT),
+    Mutant("kl_weight in the report", AEVB, "- kl_weight(state.step))", "+ kl_weight(state.step))", KL_WEIGHT),
+    Mutant("N/M missing", BASE, "num_examples / batch.shape[0] * jnp.sum", "1.0 * jnp.sum", PARTITION),
+    Mutant("mean for sum over rows", BASE, "batch.shape[0] * jnp.sum(", "batch.shape[0] * jnp.mean(", PARTITION),
+    Mutant(
+        "parameter prior weighed like a row",
+        AEVB,
+        "objective + log_parameter_prior(params)",
+        "objective + num_examples * log_parameter_prior(params)",
+        PRIOR,
+    ),
+    Mutant("parameter prior on biases", AEVB, "if leaf.ndim >= 2]", "]", PRIOR),
+    Mutant("the batch shares its noise", AEVB, "jax.random.fold_in(step_key, i)))", "step_key))", NOISE),
+    Mutant("the steps share their noise", AEVB, "jax.random.fold_in(state.key, state.step)", "state.key", NOISE),
+    Mutant("ascent for descent", AEVB, "return -objective / num_examples", "return objective / num_examples", LOWER),
+    Mutant("non-finite steps are taken", AEVB, FINITE, "finite = jnp.array(True)", SKIP),
+    Mutant("a step that was skipped keeps its number", AEVB, "state.step + 1", "state.step + finite", SKIP),
+    Mutant("the caller's arrays are donated", AEVB, "jax.tree.map(jnp.array, params)", "params", DONATED),
+    Mutant("the last, smaller batch is dropped", LOOP, "if remainder:", "if False:", EVERY_ROW),
+    Mutant("means weigh steps", LOOP, "np.where(good, sizes, 0.0)", "np.where(good, 1.0, 0.0)", WEIGHING),
+    Mutant("nine are taken for ten", LOOP, "MAX_SKIPPED_IN_A_ROW = 10", "MAX_SKIPPED_IN_A_ROW = 9", TEN),
+    Mutant("log K dropped", IMPORTANCE, " - jnp.log(jnp.asarray(num_samples, x.dtype))", "", NORMALISER),
+    Mutant(
+        "K of the normaliser is what fills the chunks",
+        IMPORTANCE,
+        "jnp.log(jnp.asarray(num_samples,",
+        "jnp.log(jnp.asarray(num_chunks * chunk_size,",
+        NORMALISER,
+    ),
+    Mutant(
+        "samples that fill up a chunk count", IMPORTANCE, "jnp.where(k < num_samples,", "jnp.where(k >= 0,", NORMALISER
+    ),
+    Mutant(
+        "the sum of earlier chunks is not rescaled", IMPORTANCE, "total * jnp.exp(largest - shift)", "total", EVALUATE
+    ),
+    Mutant("no maximum is taken out", IMPORTANCE, "shift = jnp.where(jnp.isfinite(new), new, 0.0)", "shift = 0.0", FAR),
+    Mutant("a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", FAR),
+    Mutant(
+        "variance for scale",
+        VAE,
+        "positive_scale(self.raw_scale(h)))",
+        "positive_scale(self.raw_scale(h)) ** 2)",
+        ENCODER,
+    ),
+    Mutant("the decoder's floor dropped", VAE, "self.raw_scale(h), self.min_scale)", "self.raw_scale(h))", DECODER),
+    Mutant("KL the other way round", KL, "return _normal_normal(q, p)", "return _normal_normal(p, q)", KL_DIRECTION),
+    Mutant("mean for sum over dimensions", KL, "jnp.sum(per_dimension", "jnp.mean(per_dimension", KL_SUM),
+    Mutant("KL loses its digits near zero", KL, "small = jnp.abs(t) < 0.3", "small = t != t", KL_DIGITS),
+    Mutant(
+        "grey cross-entropy's sign",
+        "distributions/_cross_entropy.py",
+        "value * self.logits - jax.nn.softplus(self.logits)",
+        "jax.nn.softplus(self.logits) - value * self.logits",
+        GREY,
+    ),
+    Mutant("samples without a gradient", SGVB, "q.rsample(key", "q.sample(key", SAMPLES),
+    Mutant("one sample L times", SGVB, "(num_samples,))", "(1,)).repeat(num_samples, axis=0)", SAMPLES),
+    Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
+]
+
+
+def run_tests(package_parent: Path, killers: list[str]) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(package_parent), str(TESTS)])
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *[str(TESTS / k) for k in killers]]
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def copy_package(parent: Path) -> Path:
+    return Path(shutil.copytree(SOURCE, parent / "aevb", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.mark.slow
+def test_the_package_as_it_is_passes(tmp_path):
+    copy_package(tmp_path)
+    done = run_tests(tmp_path, sorted({m.killer for m in MUTANTS}))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_the_defect_is_found(mutant, tmp_path):
+    file = copy_package(tmp_path) / mutant.file
+    file.write_text(planted(mutant))
+    done = run_tests(tmp_path, [mutant.killer])
+    assert done.returncode == 1, f"survived: {done.stdout[-3000:]}"
+    assert "FAILED" in done.stdout
+    assert not any(word in done.stdout for word in ("ImportError", "SyntaxError", "NameError", "ERROR collecting"))
+
+
+def planted(mutant: Mutant) -> str:
+    text = (SOURCE / mutant.file).read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.old!r} stands {text.count(mutant.old)} times in {mutant.file}"
+    changed = text.replace(mutant.old, mutant.new)
+    compile(changed, mutant.file, "exec")
+    return changed
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_the_defect_can_be_planted(mutant):
+    """Quick, so that a change of the library that leaves a mutant without its place is noticed at once."""
+    assert planted(mutant)
+    assert (TESTS / mutant.killer.split("::")[0]).exists()

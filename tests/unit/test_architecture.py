@@ -1,0 +1,175 @@
+"""The rules of the code base that a reader relies on: which part may import which, sizes, and what is never done."""
+
+import ast
+import importlib.util
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(importlib.util.find_spec("aevb").origin).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# From the bottom up. A part may import those below it, its own, and `anywhere`.
+ANYWHERE = {"errors", "_version"}
+LAYERS = [
+    {"data", "distributions"},
+    {"models"},
+    {"estimators"},
+    {"train", "evaluate"},
+    {"config", "_container", "modelfile", "fitted", "rundir", "_fit", "plots"},  # the front door and what it is made of
+    {"cli"},
+    {"__main__", "__init__"},
+]
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path, source: str | None = None) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it the statement stands."""
+    package = ["aevb", *path.relative_to(ROOT).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text() if source is None else source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} if module != "aevb" else {f"aevb.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(path: Path, source: str | None = None) -> set[str]:
+    """The parts of `aevb` that a file imports, its own part and names of the package itself left out."""
+    parts = {name.split(".")[1] for name in imports(path, source) if name.startswith("aevb.")}
+    return {p for p in parts if p in LEVEL or p in ANYWHERE} - {part_of(path)}
+
+
+def breaks_direction(path: Path, source: str | None = None) -> set[str]:
+    part = part_of(path)
+    allowed_level = LEVEL.get(part, -1)
+    bad = set()
+    for other in own_imports(path, source) - ANYWHERE:
+        same_floor = LEVEL[other] == allowed_level and part in LAYERS[4]
+        if part == "data" or not (LEVEL[other] < allowed_level or same_floor):
+            bad.add(other)
+    return bad
+
+
+def test_every_part_has_its_place():
+    assert {part_of(path) for path in FILES} == set(LEVEL) | ANYWHERE
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    assert breaks_direction(path) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "statement"),
+    [
+        ("data/dataset.py", "from aevb.models import MLP"),
+        ("data/dataset.py", "from aevb import config"),
+        ("distributions/_kl.py", "def f():\n    from ..models import MLP"),
+        ("estimators/_base.py", "import aevb.train"),
+        ("evaluate/_elbo.py", "from aevb.train import aevb"),
+        ("fitted.py", "from .cli import main"),
+    ],
+)
+def test_a_wrong_import_would_be_seen(file, statement):
+    assert breaks_direction(ROOT / file, statement)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_one_package_imports_numpyro(path):
+    if part_of(path) != "distributions":
+        assert not {name for name in imports(path) if name.split(".")[0] == "numpyro"}
+
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "runpy", "imp"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+
+
+def dangers(source: str, *, init: bool) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+            found.append(node.func.id)
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                found.append("allow_pickle")
+        if isinstance(node, ast.Attribute) and node.attr == "import_module" and not init:
+            found.append("import_module")
+        if isinstance(node, ast.ImportFrom) and node.module == "importlib" and not init:
+            found += [a.name for a in node.names if a.name != "resources"]
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+        found += [n for n in names if n.split(".")[0] in FORBIDDEN_MODULES]
+        found += [n for n in names if n == "importlib" and not init and isinstance(node, ast.Import)]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_runs_code_from_data(path):
+    assert dangers(path.read_text(), init=path == ROOT / "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "eval('1')",
+        "exec(s)",
+        "import importlib",
+        "np.load(f, allow_pickle=True)",
+    ],
+)
+def test_dangerous_code_would_be_seen(source):
+    assert dangers(source, init=False)
+
+
+def test_modules_are_small():
+    lines = {path: len(path.read_text().splitlines()) for path in FILES}
+    assert {p: n for p, n in lines.items() if n > 500} == {}
+    assert statistics.median(lines.values()) < 150
+
+
+PROBE = "import sys; {}; print(sorted({{m.split('.')[0] for m in sys.modules}} & {{'jax', 'numpyro', 'equinox', 'optax', 'matplotlib'}}))"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import aevb",
+        "import aevb; aevb.Config(epochs=3); dir(aevb)",
+        "from aevb.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert e.code == 0",
+        "from aevb.cli import main\ntry: main(['fit', '--help'])\nexcept SystemExit as e: assert e.code == 0",
+    ],
+)
+def test_light_work_loads_no_heavy_library(statement):
+    program = "import sys\n" + statement + "\n" + PROBE.format("pass").removeprefix("import sys; pass; ")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_probe_sees_a_heavy_library():
+    program = PROBE.format("import aevb; aevb.models")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert "jax" in done.stdout
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT.parent), "JAX_PLATFORMS": "cpu"}
