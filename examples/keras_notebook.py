@@ -13,7 +13,7 @@ print("test loss", -vae.evaluate(test).bound.value)
 
 figure = Figure(figsize=(16, 8), layout="constrained")
 left, right = figure.subplots(1, 2)
-aevb.plots.plot_latent_space(vae, test, test.labels, ax=left)
+aevb.plots.plot_latent_space(vae, test.rows, test.labels, ax=left)
 aevb.plots.plot_manifold(vae, n=20, ax=right)
 figure.savefig("keras_notebook.png")
 

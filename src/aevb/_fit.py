@@ -129,7 +129,8 @@ def fit(
         with _stop_after_epoch() as interrupted:
             stopped = trainer.run(on_epoch, interrupted)
     except DivergenceError as error:
-        error.fitted = trainer.fitted({"stopped": "diverged"})  # type: ignore[attr-defined]
+        trainer.state = error.state
+        error.fitted = trainer.fitted({"stopped": "diverged"})
         raise
     seconds = time.perf_counter() - start
     fitted = trainer.fitted({})
@@ -294,6 +295,8 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
         )
     if config.sigmoid_mean and likelihood != "gaussian":
         raise ConfigError("sigmoid_mean is an option of the gaussian likelihood; the bernoulli one has it built in")
+    if config.sigmoid_mean and preprocessing.scaling == "standardize":
+        raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
     resolved = config.replace(
         data=data.name if data.name in NAMES else _absolute(data.name),
         validation=_absolute(config.validation) if isinstance(config.validation, str) else config.validation,

@@ -11,6 +11,8 @@
 Each message says what was found, where, and what to do.
 """
 
+from typing import Any
+
 
 class AevbError(Exception):
     """Base of the errors that `aevb` raises on purpose; the message is meant for the user."""
@@ -37,9 +39,14 @@ class ModelFileError(AevbError, ValueError):
 
 
 class DivergenceError(AevbError, ArithmeticError):
-    """Training produced non-finite values several steps in a row and was stopped."""
+    """Training produced non-finite values several steps in a row and was stopped.
+
+    `state` is the last good `TrainState`, and from `aevb.fit` also `fitted`, the model that it holds.
+    """
 
     exit_code = 5
+    state: Any = None
+    fitted: Any = None
 
 
 class OutputError(AevbError, OSError):

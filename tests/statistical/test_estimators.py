@@ -1,5 +1,7 @@
 """The SGVB estimators against closed forms: means, gradients, variances, noise, and eq. 8's scaling."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -342,10 +344,7 @@ def test_minibatches_average_to_the_full_data_bound(name, sizes):
     per_row = estimates(estimator, keys, *models, rows)[0]
 
     starts = np.cumsum((0, *sizes))
-    parts = [
-        float(bound_of_rows(estimator, keys[a:b], *models, rows[a:b], n))
-        for a, b in zip(starts[:-1], starts[1:], strict=True)
-    ]
+    parts = [float(bound_of_rows(estimator, keys[a:b], *models, rows[a:b], n)) for a, b in itertools.pairwise(starts)]
     shares = np.array(sizes) / n  # a batch of M rows is one of N / M
     np.testing.assert_allclose(np.sum(shares * parts), per_row.sum(), rtol=1e-12)
     if len(set(sizes)) == 1:

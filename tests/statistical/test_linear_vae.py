@@ -46,12 +46,10 @@ def train(kl_weight=None) -> tuple[LinearDecoder, GaussianRecognition]:
     encoder = GaussianRecognition(D, J, (), key=jax.random.key(1))
     schedule = make_schedule("cosine", 0.02, EPOCHS * N // BATCH)
     algorithm = aevb(decoder, encoder, SgvbB(), make_optimizer("adam", schedule), num_examples=N, kl_weight=kl_weight)
-    state = algorithm.init(jax.random.key(2))
-    for state, _ in epochs(  # noqa: B007
-        algorithm, state, ROWS, order_key=jax.random.key(3), batch_size=BATCH, num_epochs=EPOCHS
-    ):
-        pass
-    return algorithm.model(state)
+    start = algorithm.init(jax.random.key(2))
+    for state, _ in epochs(algorithm, start, ROWS, order_key=jax.random.key(3), batch_size=BATCH, num_epochs=EPOCHS):
+        last = state
+    return algorithm.model(last)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Normal, kl_divergence, log_scale, positive_scale
-from aevb.models import BernoulliGenerative, GaussianGenerative, GaussianRecognition
+from aevb.models import BernoulliGenerative, GaussianGenerative, GaussianRecognition, Linear
 
 RTOL = {"float32": 1e-4, "float64": 1e-10}
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16}
@@ -238,8 +238,8 @@ def test_cross_entropy_moments_and_draws():
     assert np.all(np.abs(draws.mean(axis=0) - y) < 5 * np.sqrt(y * (1 - y) / 40_000))
 
 
-def affine(layer: eqx.nn.Linear, h: np.ndarray) -> np.ndarray:
-    return np.asarray(layer.weight, np.float64) @ h + np.asarray(layer.bias, np.float64)
+def affine(layer: Linear, h: np.ndarray) -> np.ndarray:
+    return h @ np.asarray(layer.weight, np.float64) + np.asarray(layer.bias, np.float64)
 
 
 def sigma(raw: np.ndarray) -> np.ndarray:
@@ -300,8 +300,8 @@ def test_ancestral_samples_have_the_models_moments():
     z, x = np.asarray(z, np.float64), np.asarray(x, np.float64)
     assert abs(z.mean()) < 5 / np.sqrt(len(z))
     assert abs(np.mean(z**2) - 1) < 5 * np.sqrt(2 / len(z))
-    loc = z @ np.asarray(model.loc.weight, np.float64).T + np.asarray(model.loc.bias)
-    scale = 1e-3 + sigma(z @ np.asarray(model.raw_scale.weight, np.float64).T + np.asarray(model.raw_scale.bias))
+    loc = affine(model.loc, z)
+    scale = 1e-3 + sigma(affine(model.raw_scale, z))
     eps = (x - loc) / scale
     assert np.all(np.abs(eps.mean(axis=0)) < 5 / np.sqrt(len(eps)))
     assert np.all(np.abs(np.mean(eps**2, axis=0) - 1) < 5 * np.sqrt(2 / len(eps)))

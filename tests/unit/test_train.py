@@ -72,9 +72,9 @@ def counting_algorithm(num_examples: int) -> Algorithm:
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         mean = jnp.mean(batch.rows[:, 0])
-        counts = state.params.at[batch.index].add(1)
+        counts = state.params.at[batch.indices].add(1)
         # The row that the index names must be the row that is handed over.
-        mismatch = jnp.sum(jnp.abs(batch.rows[:, 1] - batch.index))
+        mismatch = jnp.sum(jnp.abs(batch.rows[:, 1] - batch.indices))
         return state._replace(params=counts, step=state.step + 1), Metrics(mean, 2 * mean, mean, mismatch)
 
     def init(key: jax.Array) -> TrainState:

@@ -56,7 +56,7 @@ def fit(args: argparse.Namespace) -> int:
             fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch)
     except DivergenceError as error:
         assert run is not None
-        error.fitted.save(run.model)  # type: ignore[attr-defined]
+        error.fitted.save(run.model)
         raise DivergenceError(f"{error}. The last good model is in {run.model}") from None
     assert run is not None
     fitted.save(run.model)

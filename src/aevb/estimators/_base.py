@@ -6,7 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
@@ -43,7 +43,7 @@ class AbstractEstimator(eqx.Module):
 
 def minibatch_bound(
     estimator: AbstractEstimator,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " M"],
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
     batch: Float[Array, "M *x"],

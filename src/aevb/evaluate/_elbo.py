@@ -1,7 +1,7 @@
 """The bound on held-out data."""
 
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, Real
 
 from aevb.estimators import AbstractEstimator, Estimate, SgvbB
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
@@ -12,7 +12,7 @@ from ._rows import map_rows
 def elbo(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Float[np.ndarray, "N D"],
+    rows: Real[Array | np.ndarray, "N *x"],
     key: PRNGKeyArray,
     *,
     estimator: AbstractEstimator | None = None,

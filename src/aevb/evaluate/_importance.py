@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
@@ -15,7 +15,7 @@ from ._rows import map_rows
 def log_likelihood(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Float[np.ndarray, "N D"],
+    rows: Real[Array | np.ndarray, "N *x"],
     key: PRNGKeyArray,
     *,
     num_samples: int = 100,

@@ -4,7 +4,7 @@ import abc
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.distributions import Distribution
 
@@ -17,7 +17,7 @@ class AbstractGenerativeModel(eqx.Module):
         """log p_theta(x, z) = log p(x | z) + log p(z), in nats."""
 
     @abc.abstractmethod
-    def sample(self, key: PRNGKeyArray) -> tuple[Float[Array, "*x"], Float[Array, "*z"]]:
+    def sample(self, key: PRNGKeyArray) -> tuple[Real[Array, "*x"], Float[Array, "*z"]]:
         """An ancestral sample: z ~ p(z), then x ~ p(x | z). Returns (x, z)."""
 
 
@@ -36,7 +36,7 @@ class AbstractPriorLikelihood(AbstractGenerativeModel):
         """log p(x | z) + log p(z), in nats."""
         return self.likelihood(z).log_prob(x) + self.prior().log_prob(z)
 
-    def sample(self, key: PRNGKeyArray) -> tuple[Float[Array, "*x"], Float[Array, "*z"]]:
+    def sample(self, key: PRNGKeyArray) -> tuple[Real[Array, "*x"], Float[Array, "*z"]]:
         """An ancestral sample (x, z)."""
         z_key, x_key = jax.random.split(key)
         z = self.prior().sample(z_key)

@@ -107,7 +107,7 @@ def aevb(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         (_, estimates), grads = value_and_gradients(state, batch)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         mean = jax.tree.map(jnp.mean, estimates)
         metrics = Metrics(mean.bound, mean.log_likelihood, mean.kl, grad_norm)
 

@@ -102,7 +102,7 @@ def epochs(
 
     Raises:
         DivergenceError: ten steps in a row had a non-finite bound or gradient. Names the step, its rows and the first
-            bad tensor. The state yielded last is good.
+            bad tensor; its attribute `state` is the last good one.
 
     Example:
         See `examples/own_model.py`.
@@ -125,7 +125,9 @@ def epochs(
                 order = np.asarray(epoch_order(order_key, jnp.asarray(epoch, jnp.int32), num_examples))
                 index = order[step * batch_size : (step + 1) * batch_size]
                 again = state._replace(step=state.step - (len(good) - step))  # that step's noise
-                raise DivergenceError(_describe(algorithm, again, on_device, index, epoch, step))
+                error = DivergenceError(_describe(algorithm, again, on_device, index, epoch, step))
+                error.state = state  # steps that were skipped left it as it was
+                raise error
         yield state, _summarize(epoch, metrics, good, sizes, seconds)
 
 

@@ -1,0 +1,329 @@
+"""The command line, end to end, on real MNIST at a small size."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aevb
+import aevb.modelfile
+from aevb.cli import main
+
+SMALL = ["--epochs", "2", "--hidden", "32", "--evaluation-samples", "20"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 1,230 training images with their labels, and 300 test images, as Keras' mnist.npz has them."""
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    train, test = aevb.data.load("mnist"), aevb.data.load_test("mnist")
+    np.savez(
+        path,
+        x_train=train.rows[:1230].reshape(-1, 28, 28),
+        y_train=train.labels[:1230],
+        x_test=test.rows[:300].reshape(-1, 28, 28),
+        y_test=test.labels[:300],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory that the tests below read, and do not write."""
+    path = tmp_path_factory.mktemp("runs") / "first"
+    assert main(["fit", str(digits), "--out", str(path), "--quiet", *SMALL]) == 0
+    return path
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_fit_writes_a_whole_run(run: Path) -> None:
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    figures = {f"figures/{n}.png" for n in ("history", "latent_space", "manifold", "reconstructions", "samples")}
+    assert names == {"config.toml", "metrics.jsonl", "model.safetensors"} | figures
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == [1, 2]
+    for r in records:
+        assert r["train_elbo"] == pytest.approx(r["train_log_likelihood"] - r["train_kl"], abs=1e-3)
+        assert -600 < r["validation_elbo"] < -100
+    assert list(aevb.load(run).history) == records
+
+
+def test_fit_prints_progress_lines_a_table_and_the_files(digits: Path, tmp_path: Path, capsys) -> None:
+    assert main(["fit", str(digits), "--out", str(tmp_path / "r"), *SMALL, "--batch-size", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "epoch 1/2  elbo train -" in out
+    assert "examples/s" in out
+    assert "log p(x), importance sampling, K=20" in out
+    assert "E_q[log p(x|z)]" in out
+    assert "300 rows of test" in out
+    assert str(tmp_path / "r" / "figures" / "manifold.png") in out
+
+
+def test_quiet_prints_nothing(digits: Path, tmp_path: Path, capsys) -> None:
+    assert main(["fit", str(digits), "--out", str(tmp_path / "r"), "--quiet", *SMALL]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_config_of_a_run_repeats_it_to_the_byte(run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["fit", "--config", str(run / "config.toml"), "--out", str(again), "--quiet"]) == 0
+    first, second = aevb.load(run), aevb.load(again)
+    assert (again / "config.toml").read_bytes() == (run / "config.toml").read_bytes()
+    a, b = (aevb.modelfile.named_arrays((f.generative, f.recognition)) for f in (first, second))
+    assert a.keys() == b.keys()
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a)
+    timings = {"seconds", "examples_per_second"}
+    assert [{k: v for k, v in r.items() if k not in timings} for r in first.history] == [
+        {k: v for k, v in r.items() if k not in timings} for r in second.history
+    ]
+    # ... and another seed gives another model: the comparison above can fail.
+    other = tmp_path / "other"
+    assert main(["fit", "--config", str(run / "config.toml"), "--seed", "1", "--out", str(other), "--quiet"]) == 0
+    c = aevb.load(other)
+    different = aevb.modelfile.named_arrays((c.generative, c.recognition))
+    assert different["generative.logits.weight"].tobytes() != a["generative.logits.weight"].tobytes()
+
+
+def test_print_config_is_toml_and_flags_go_before_the_file(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('latent_dim = 7\nactivation = "relu"\n')
+    assert main(["fit", "mnist", "--config", str(file), "--latent-dim", "3", "--print_config"]) == 0
+    printed = tmp_path / "printed.toml"
+    printed.write_text(capsys.readouterr().out)
+    config = aevb.Config.from_toml(printed)
+    assert (config.data, config.latent_dim, config.activation) == ("mnist", 3, "relu")
+
+
+def test_evaluate_json_agrees_with_the_fit(run: Path, capsys) -> None:
+    assert main(["evaluate", str(run), "--num-samples", "20", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["part"] == "test"
+    assert report["num_rows"] == 300
+    expected = aevb.load(run).result["evaluation"]
+    assert report["elbo"]["mean"] == pytest.approx(expected["elbo"]["mean"], abs=1e-4)
+    sampled = report["importance_sampled_log_likelihood"]
+    assert sampled["mean"] == pytest.approx(expected["importance_sampled_log_likelihood"]["mean"], abs=1e-4)
+    assert sampled["mean"] > report["elbo"]["mean"]
+    assert sampled["standard_error"] > 0
+
+
+def test_encode_decode_reconstruct_sample(run: Path, digits: Path, tmp_path: Path) -> None:
+    z, x, both, table, draws = (tmp_path / n for n in ("z.npy", "x.npy", "both.npz", "z.csv", "draws.npz"))
+    assert main(["encode", str(run), str(digits), "-o", str(z)]) == 0
+    assert main(["encode", str(run), str(digits), "-o", str(both)]) == 0
+    assert main(["encode", str(run), str(digits), "-o", str(table)]) == 0
+    assert main(["decode", str(run), str(z), "-o", str(x)]) == 0
+    assert main(["reconstruct", str(run), str(digits), "-o", str(tmp_path / "r.npy")]) == 0
+    assert main(["sample", str(run), "--num", "7", "-o", str(draws)]) == 0
+    means = np.load(z)
+    assert means.shape == (1230, 2)
+    np.testing.assert_array_equal(np.load(both)["mean"], means)
+    assert (np.load(both)["scale"] > 0).all()
+    header, first = table.read_text().splitlines()[:2]
+    assert header == '"z_1","z_2","z_1_scale","z_2_scale"'
+    np.testing.assert_allclose([float(v) for v in first.split(",")[:2]], means[0], rtol=1e-6)
+    np.testing.assert_allclose(np.load(x), np.load(tmp_path / "r.npy"), atol=1e-6)
+    assert ((np.load(x) >= 0) & (np.load(x) <= 1)).all()
+    assert np.load(draws)["x"].shape == (7, 784)
+    assert set(np.unique(np.load(draws)["x"])) == {0.0, 1.0}
+
+
+def test_plot_and_info(run: Path, tmp_path: Path, capsys) -> None:
+    assert main(["plot", str(run), "-o", str(tmp_path / "figures")]) == 0
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+    capsys.readouterr()
+    assert main(["info", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "25,120" in out  # 784 x 32 + 32
+    assert "total parameters: 51,220" in out  # 25,120 + 2 x 66 + 96 + 25,872
+    assert "sha256:" in out
+
+
+def test_grey_pixels_are_called_a_cross_entropy(digits: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "grey"
+    assert main(["fit", str(digits), "--out", str(out), "--binarization", "none", *SMALL]) == 0
+    text = capsys.readouterr().out
+    assert "not a likelihood" in text
+    assert "ELBO" not in text.replace("with ELBOs of binarised data", "")
+    assert "importance" not in text
+    assert "elbo" not in (out / "metrics.jsonl").read_text()
+
+
+def test_table_of_numbers(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 1))
+    rows = 100 + 10 * (z @ rng.normal(size=(1, 4)) + 0.2 * rng.normal(size=(400, 4)))
+    file = tmp_path / "table.csv"
+    np.savetxt(file, rows, delimiter=",", header="a,b,c,d", comments="")
+    run = tmp_path / "run"
+    args = ["fit", str(file), "--out", str(run), "--latent-dim", "1", "--batch-size", "50", "--hidden", "16"]
+    assert main([*args, "--epochs", "30", "--learning-rate", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "gaussian likelihood" in text
+    assert "for the data's own units" in text
+    fitted = aevb.load(run)
+    assert fitted.columns == ("a", "b", "c", "d")
+    reconstructed = fitted.reconstruct(str(file))
+    assert np.abs(reconstructed - rows).mean() < 0.5 * np.abs(rows - rows.mean(0)).mean()  # in the data's units
+
+
+# name, arguments, exit code, what the message must say
+BAD = [
+    ("no command", [], 2, "COMMAND"),
+    ("no data", ["fit"], 2, "needs data"),
+    ("unknown flag", ["fit", "mnist", "--latentdim", "3"], 2, "--latentdim"),
+    ("not a number", ["fit", "mnist", "--epochs", "many"], 2, "many"),
+    ("unknown activation", ["fit", "mnist", "--activation", "tahn"], 2, "tanh"),
+    ("zero epochs", ["fit", "mnist", "--epochs", "0"], 2, "epochs must be at least 1"),
+    ("long warm-up", ["fit", "mnist", "--kl-warmup", "99", "--epochs", "2"], 2, "kl_warmup must not be longer"),
+    ("early stopping", ["fit", "mnist", "--early-stopping", "3", "--validation", "0"], 2, "needs validation data"),
+    ("missing config", ["fit", "mnist", "--config", "{tmp}/none.toml"], 2, "none.toml"),
+    ("typo in config", ["fit", "mnist", "--config", "{tmp}/typo.toml"], 2, "did you mean 'latent_dim'"),
+    ("type in config", ["fit", "mnist", "--config", "{tmp}/type.toml"], 2, "epochs must be a whole number"),
+    ("sigmoid mean", ["fit", "mnist", "--sigmoid-mean"], 2, "sigmoid_mean"),
+    ("sigmoid of z-scores", ["fit", "{tmp}/ok.npy", "--sigmoid-mean", "--batch-size", "10"], 2, "standardised"),
+    ("unknown name", ["fit", "mnits"], 3, "did you mean 'mnist'"),
+    ("missing file", ["fit", "{tmp}/none.npy"], 3, "none.npy"),
+    ("0 rows", ["fit", "{tmp}/zero.npy"], 3, "0 rows"),
+    ("1 row", ["fit", "{tmp}/one.npy"], 3, "1 row"),
+    ("fewer than the batch", ["fit", "{tmp}/ok.npy"], 3, "fewer than the batch of 100"),
+    ("NaN", ["fit", "{tmp}/nan.npy"], 3, "row 3"),
+    ("text", ["fit", "{tmp}/text.npy"], 3, "dtype"),
+    ("objects", ["fit", "{tmp}/objects.npy"], 3, "object"),
+    ("support", ["fit", "{tmp}/grey.npy", "--likelihood", "bernoulli"], 3, "255"),
+    ("raw integers", ["fit", "mnist", "--binarization", "none", "--scaling", "none"], 3, "scaling"),
+    ("cut", ["fit", "{tmp}/cut.npy"], 3, "cut.npy"),
+    ("csv text", ["fit", "{tmp}/text.csv"], 3, "row 2"),
+    ("no such run", ["info", "{tmp}/none"], 4, "no such file"),
+    ("no run", ["info", "{tmp}"], 4, "is not a run"),
+    ("altered model", ["evaluate", "{tmp}/altered.safetensors"], 4, "altered.safetensors"),
+    ("cut model", ["evaluate", "{tmp}/short.safetensors"], 4, "short.safetensors"),
+    ("pickle", ["evaluate", "{tmp}/pickle.safetensors"], 4, "pickle"),
+    ("taken", ["fit", "mnist", "--out", "{run}"], 6, "already holds a run"),
+    ("out is a file", ["fit", "mnist", "--out", "{tmp}/ok.npy"], 6, "ok.npy"),
+    ("output exists", ["sample", "{run}", "-o", "{tmp}/ok.npy"], 6, "exists already"),
+    ("no directory", ["sample", "{run}", "-o", "{tmp}/none/x.npy"], 6, "no directory"),
+    ("unknown suffix", ["sample", "{run}", "-o", "{tmp}/x.xlsx"], 2, ".npy, .npz, .csv"),
+    ("latents", ["decode", "{run}", "{tmp}/ok.npy", "-o", "{tmp}/x.npy"], 3, "2 dimensions"),
+    ("other columns", ["encode", "{run}", "{tmp}/ok.npy", "-o", "{tmp}/x.npy"], 3, "784"),
+]
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
+    tmp = tmp_path_factory.mktemp("bad")
+    ok = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    np.save(tmp / "ok.npy", ok)
+    np.save(tmp / "zero.npy", ok[:0])
+    np.save(tmp / "one.npy", ok[:1])
+    np.save(tmp / "nan.npy", np.where(np.arange(40)[:, None] == 3, np.nan, ok))
+    np.save(tmp / "text.npy", np.array([["a", "b"]]))
+    np.save(tmp / "objects.npy", np.array([[{}, 1]], dtype=object), allow_pickle=True)
+    np.save(tmp / "grey.npy", 255 * np.abs(ok) / np.abs(ok).max())
+    (tmp / "cut.npy").write_bytes((tmp / "ok.npy").read_bytes()[:-10])
+    (tmp / "text.csv").write_text("a,b\n1,2\n3,x\n")
+    (tmp / "typo.toml").write_text("latent_dims = 3\n")
+    (tmp / "type.toml").write_text('epochs = "three"\n')
+    model = bytearray((run / "model.safetensors").read_bytes())
+    (tmp / "short.safetensors").write_bytes(model[:-100])
+    model[-5000] ^= 1
+    (tmp / "altered.safetensors").write_bytes(model)
+    (tmp / "pickle.safetensors").write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93.")
+    return tmp
+
+
+@pytest.mark.parametrize(("args", "code", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_bad_input_gets_one_clear_line(args, code, message, bad: Path, run: Path, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)  # where a default run directory would go
+    before = {p: p.read_bytes() for d in (bad, run) for p in d.rglob("*") if p.is_file()}
+    try:
+        exit_code = main([a.format(tmp=bad, run=run) for a in args])
+    except SystemExit as e:
+        exit_code = e.code
+    captured = capsys.readouterr()
+    assert exit_code == code, captured.err
+    assert len(lines(captured.err)) == 1, captured.err
+    assert message in captured.err
+    assert captured.err.startswith("aevb")
+    assert {p: p.read_bytes() for d in (bad, run) for p in d.rglob("*") if p.is_file()} == before
+    assert not list(tmp_path.iterdir())  # nothing was left behind
+
+
+def test_divergence_keeps_the_last_good_model(digits: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "r"
+    assert main(["fit", str(digits), "--out", str(out), "--learning-rate", "1e30", *SMALL]) == 5
+    err = capsys.readouterr().err
+    assert "10 steps in a row" in err
+    assert len(lines(err)) == 1
+    assert aevb.load(out).result["stopped"] == "diverged"
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(aevb.__file__).parents[1]), "JAX_PLATFORMS": "cpu"} | extra
+
+
+def test_help_is_fast_and_loads_nothing_heavy() -> None:
+    code = "import sys; from aevb.cli import main\ntry: main(['fit', '--help'])\nexcept SystemExit: pass\n"
+    code += "heavy = {'jax', 'numpyro', 'matplotlib', 'pyarrow', 'equinox'} & set(sys.modules); assert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    for flag in ("--latent-dim", "--hidden", "--print_config", "--early-stopping", "--binarization"):
+        assert flag in done.stdout
+
+
+def test_model_reads_the_same_in_a_process_with_another_hash_seed(run: Path, digits: Path, tmp_path: Path) -> None:
+    fitted = aevb.load(run)
+    test = aevb.data.load_test(str(digits)).take(np.arange(50))
+    np.savez(tmp_path / "t.npz", x=test.rows)
+    code = (
+        "import sys, numpy as np, aevb\n"
+        "f = aevb.load(sys.argv[1]); rows = np.load(sys.argv[2])['x']\n"
+        "z = f.encode(rows)\n"
+        "np.savez(sys.argv[3], mean=z.mean, scale=z.scale, x=f.decode(z.mean), e=f.evaluate(rows, num_samples=5).bound.value)"
+    )
+    for seed in ("1", "4242"):
+        out = tmp_path / f"{seed}.npz"
+        args = [sys.executable, "-c", code, str(run), str(tmp_path / "t.npz"), str(out)]
+        subprocess.run(args, env=environment(PYTHONHASHSEED=seed), check=True, capture_output=True)
+        z, found = fitted.encode(test), np.load(out)
+        np.testing.assert_allclose(found["mean"], z.mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found["scale"], z.scale, rtol=1e-5)
+        np.testing.assert_allclose(found["x"], fitted.decode(z.mean), atol=1e-6)
+        assert found["e"] == pytest.approx(fitted.evaluate(test, num_samples=5).bound.value, abs=1e-3)
+
+
+def test_ctrl_c_on_a_terminal_leaves_a_usable_model(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    args = [sys.executable, "-m", "aevb", "fit", str(digits), "--out", str(out), "--epochs", "100000", "--hidden", "8"]
+    main_end, child_end = pty.openpty()
+    process = subprocess.Popen(args, stdout=child_end, stderr=child_end, env=environment(COLUMNS="60", TERM="xterm"))
+    os.close(child_end)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(main_end, 65536)
+        except OSError:  # the terminal is gone: the process has ended
+            break
+        if not piece:
+            break
+        shown += piece
+    assert process.wait(timeout=60) == 130
+    assert b"the model is usable" in shown
+    assert b"Traceback" not in shown
+    fitted = aevb.load(out)
+    assert fitted.result["stopped"] == "interrupted"
+    assert len(fitted.history) == len((out / "metrics.jsonl").read_text().splitlines())
+    assert main(["evaluate", str(out), "--num-samples", "0"]) == 0
