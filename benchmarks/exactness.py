@@ -89,7 +89,10 @@ def same_bytes() -> dict[str, bool]:
     """Two fits of MNIST with one seed."""
     fits = [aevb.fit("mnist", epochs=2, hidden=(64,), evaluation_samples=0, seed=3) for _ in range(2)]
     arrays = [
-        [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(eqx.filter((f.generative, f.recognition), eqx.is_array))]
+        [
+            np.asarray(leaf).tobytes()
+            for leaf in jax.tree.leaves(eqx.filter((f.generative, f.recognition), eqx.is_array))
+        ]
         for f in fits
     ]
     timings = {"seconds", "examples_per_second"}

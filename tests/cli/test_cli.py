@@ -238,12 +238,16 @@ def bad(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Path:
     (tmp / "short.safetensors").write_bytes(model[:-100])
     model[-5000] ^= 1
     (tmp / "altered.safetensors").write_bytes(model)
-    (tmp / "pickle.safetensors").write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93.")
+    (tmp / "pickle.safetensors").write_bytes(
+        b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93."
+    )
     return tmp
 
 
 @pytest.mark.parametrize(("args", "code", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
-def test_bad_input_gets_one_clear_line(args, code, message, bad: Path, run: Path, tmp_path, monkeypatch, capsys) -> None:
+def test_bad_input_gets_one_clear_line(
+    args, code, message, bad: Path, run: Path, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)  # where a default run directory would go
     before = {p: p.read_bytes() for d in (bad, run) for p in d.rglob("*") if p.is_file()}
     try:
@@ -288,7 +292,8 @@ def test_model_reads_the_same_in_a_process_with_another_hash_seed(run: Path, dig
         "import sys, numpy as np, aevb\n"
         "f = aevb.load(sys.argv[1]); rows = np.load(sys.argv[2])['x']\n"
         "z = f.encode(rows)\n"
-        "np.savez(sys.argv[3], mean=z.mean, scale=z.scale, x=f.decode(z.mean), e=f.evaluate(rows, num_samples=5).bound.value)"
+        "e = f.evaluate(rows, num_samples=5).bound.value\n"
+        "np.savez(sys.argv[3], mean=z.mean, scale=z.scale, x=f.decode(z.mean), e=e)"
     )
     for seed in ("1", "4242"):
         out = tmp_path / f"{seed}.npz"

@@ -63,12 +63,15 @@ def largest_relative_error(case: str, estimator, *, broken: bool = False) -> flo
     return float(jnp.max(jnp.abs(gradient - difference)) / jnp.max(jnp.abs(difference)))
 
 
-@pytest.mark.parametrize("estimator", [SgvbA(2), SgvbB(2)], ids=repr)
-@pytest.mark.parametrize("case", CASES)
+SGVB_B_ONLY = {"two-layers-softplus", "no-hidden-layer"}
+PAIRS = [(c, e) for c in CASES for e in (SgvbA(2), SgvbB(2)) if isinstance(e, SgvbB) or c not in SGVB_B_ONLY]
+
+
+@pytest.mark.parametrize(("case", "estimator"), PAIRS, ids=str)
 def test_reverse_mode_is_the_derivative(case, estimator):
     assert largest_relative_error(case, estimator) < 1e-8
 
 
-@pytest.mark.parametrize("estimator", [SgvbA(), SgvbB()], ids=repr)
+@pytest.mark.parametrize("estimator", [SgvbB()], ids=repr)
 def test_a_missing_gradient_is_seen(estimator):
     assert largest_relative_error("bernoulli", estimator, broken=True) > 1e-4

@@ -136,7 +136,7 @@ def test_a_batch_must_fit_the_data(batch_size):
         compile_epoch(counting_algorithm(10), num_examples=10, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("num", [40, 43])
+@pytest.mark.parametrize("num", [43])
 def test_a_second_epoch_compiles_nothing(num):
     algorithm = make_algorithm(num)
     run = compile_epoch(algorithm, num_examples=num, batch_size=10)
@@ -159,21 +159,6 @@ def test_a_second_epoch_compiles_nothing(num):
     assert run._cache_size() == 1
 
 
-def test_the_epoch_is_the_steps_one_after_another():
-    rows, algorithm = make_rows(23), make_algorithm(23)
-    run = compile_epoch(algorithm, num_examples=23, batch_size=5)
-    after, metrics = run(algorithm.init(jax.random.key(0)), jax.device_put(rows), jax.random.key(1), jnp.int32(4))
-    order = np.asarray(epoch_order(jax.random.key(1), 4, 23))
-    state, step, bounds = algorithm.init(jax.random.key(0)), jax.jit(algorithm.step), []
-    for start in range(0, 23, 5):
-        index = order[start : start + 5]
-        state, m = step(state, Batch(jnp.asarray(rows[index]), jnp.asarray(index)))
-        bounds.append(m.bound)
-    assert allclose(after.params, state.params)
-    np.testing.assert_allclose(metrics.bound, bounds, rtol=1e-5)
-    assert int(after.step) == 5
-
-
 def test_donation_leaves_the_callers_models_alone():
     generative, recognition = make_models()
     before = [np.array(v) for v in jax.tree.leaves((generative, recognition))]
@@ -194,8 +179,13 @@ def one_batch(num: int = 12) -> Batch:
     return Batch(jnp.asarray(make_rows(num)), jnp.arange(num))
 
 
+def gradients_and_metrics(algorithm: Algorithm, batch: Batch):
+    both = jax.jit(lambda state, batch: (algorithm.gradients(state, batch), algorithm.step(state, batch)[1]))
+    return both(algorithm.init(jax.random.key(7)), batch)
+
+
 def gradients(algorithm: Algorithm, batch: Batch):
-    return jax.jit(algorithm.gradients)(algorithm.init(jax.random.key(7)), batch)
+    return gradients_and_metrics(algorithm, batch)[0]
 
 
 def mean_kl(models, rows: jax.Array) -> jax.Array:
@@ -208,19 +198,18 @@ def mean_kl(models, rows: jax.Array) -> jax.Array:
     return jnp.mean(jax.vmap(one)(rows))
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("weight", [0.3, 2.0])
 def test_kl_weight_weighs_the_kl_in_the_gradient_and_not_in_the_report(weight):
     batch = one_batch()
     plain = make_algorithm(12)
     weighted = make_algorithm(12, kl_weight=lambda step: jnp.asarray(weight, float))
     of_kl = jax.jit(jax.grad(mean_kl))(make_models(), batch.rows)
     # loss = -(log_likelihood - w kl)
-    expected = jax.tree.map(lambda g, k: g + (weight - 1.0) * k, gradients(plain, batch), of_kl)
-    assert allclose(gradients(weighted, batch), expected, atol=1e-5)
-    if weight != 1.0:
-        assert not allclose(gradients(weighted, batch), gradients(plain, batch), atol=1e-3)
-    state = plain.init(jax.random.key(7))
-    of_plain, of_weighted = (jax.jit(a.step)(state, batch)[1] for a in (plain, weighted))
+    of_plain_gradients, of_plain = gradients_and_metrics(plain, batch)
+    of_weighted_gradients, of_weighted = gradients_and_metrics(weighted, batch)
+    expected = jax.tree.map(lambda g, k: g + (weight - 1.0) * k, of_plain_gradients, of_kl)
+    assert allclose(of_weighted_gradients, expected, atol=1e-5)
+    assert not allclose(of_weighted_gradients, of_plain_gradients, atol=1e-3)
     np.testing.assert_allclose(of_weighted.bound, of_plain.bound, rtol=1e-6)
     np.testing.assert_allclose(of_weighted.bound, of_weighted.log_likelihood - of_weighted.kl, rtol=1e-6)
 
@@ -251,12 +240,14 @@ def test_kl_weight_needs_a_kl():
         algorithm.step(algorithm.init(jax.random.key(0)), one_batch())
 
 
-@pytest.mark.parametrize("num_examples", [12, 500])
+@pytest.mark.parametrize("num_examples", [500])
 def test_the_parameter_prior_pulls_matrices_by_w_over_n(num_examples):
     batch = one_batch()
     plain = make_algorithm(num_examples)
     with_prior = make_algorithm(num_examples, parameter_prior=True)
-    difference = jax.tree.map(jnp.subtract, gradients(with_prior, batch), gradients(plain, batch))
+    of_plain, plain_metrics = gradients_and_metrics(plain, batch)
+    of_prior, prior_metrics = gradients_and_metrics(with_prior, batch)
+    difference = jax.tree.map(jnp.subtract, of_prior, of_plain)
     # The gradient handed to the optimiser is a loss's: the objective's own differs by -W / N.
     expected = jax.tree.map(
         lambda w: w / num_examples if w.ndim >= 2 else jnp.zeros_like(w),
@@ -264,9 +255,7 @@ def test_the_parameter_prior_pulls_matrices_by_w_over_n(num_examples):
     )
     assert allclose(difference, expected, rtol=1e-3, atol=1e-6)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
-    state = plain.init(jax.random.key(7))
-    bounds = [jax.jit(a.step)(state, batch)[1].bound for a in (plain, with_prior)]
-    np.testing.assert_allclose(*bounds, rtol=1e-6)  # reported without the prior
+    np.testing.assert_allclose(prior_metrics.bound, plain_metrics.bound, rtol=1e-6)  # reported without the prior
 
 
 def test_gradients_are_per_example_whatever_n_is():
@@ -286,9 +275,8 @@ def test_a_step_raises_the_bound():
 
 def test_grad_norm_is_the_euclidean_norm():
     algorithm, batch = make_algorithm(12), one_batch()
-    state = algorithm.init(jax.random.key(7))
-    _, metrics = jax.jit(algorithm.step)(state, batch)
-    squares = [float(jnp.sum(g**2)) for g in jax.tree.leaves(gradients(algorithm, batch))]
+    grads, metrics = gradients_and_metrics(algorithm, batch)
+    squares = [float(np.sum(np.square(g))) for g in jax.tree.leaves(grads)]
     np.testing.assert_allclose(metrics.grad_norm, np.sqrt(sum(squares)), rtol=1e-5)
 
 
@@ -318,7 +306,7 @@ def test_a_non_finite_step_is_skipped_whole():
     assert not same_bits(again.params, after.params)  # control: a good step does move them
 
 
-@pytest.mark.parametrize("num", [20, 21])
+@pytest.mark.parametrize("num", [21])
 def test_exactly_the_step_with_the_bad_row_is_skipped(num):
     rows, order_key = rows_with_bad(num, [3]), jax.random.key(1)
     algorithm = make_algorithm(num, prepare=spoil)
@@ -399,7 +387,7 @@ def test_an_epoch_without_a_good_step_has_no_bound():
     assert np.isnan(summary.bound)
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd"}, {"early_stopping": 3}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"early_stopping": 3}], ids=str)
 def test_a_diverging_fit_gives_back_the_last_good_model(options):
     rows = make_rows(220)
     with pytest.raises(package.DivergenceError, match="10 steps in a row") as caught:
@@ -456,26 +444,29 @@ def test_one_seed_gives_one_result(options):
 def test_a_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(package.ConfigError, match="kl_warmup"):
         package.fit(make_rows(40), **QUICK, kl_warmup=4)
-    assert len(package.fit(make_rows(40), **QUICK, kl_warmup=3).history) == 3
 
 
-def test_the_warm_up_reaches_one_after_its_epochs(monkeypatch):
-    seen = {}
-    original = package.train.aevb
+class ReadyToTrain(Exception):
+    """Raised where training would begin: the rest of the fit is not of interest."""
+
+
+@pytest.mark.parametrize("kl_warmup", [0, 2])
+def test_the_warm_up_reaches_one_after_its_epochs(kl_warmup, monkeypatch):
+    seen = []
 
     def spy(*args, kl_weight=None, **kwargs):
-        seen["kl_weight"] = kl_weight
-        return original(*args, kl_weight=kl_weight, **kwargs)
+        seen.append(kl_weight)
+        raise ReadyToTrain
 
     monkeypatch.setattr(package.train, "aevb", spy)
-    package.fit(make_rows(40), package.Config(**QUICK, kl_warmup=2, validation=0.0))
+    with pytest.raises(ReadyToTrain):
+        package.fit(make_rows(40), package.Config(**QUICK, kl_warmup=kl_warmup, validation=0.0))
+    [weight] = seen
+    if not kl_warmup:
+        assert weight is None
+        return
     steps = 3  # of an epoch: 40 rows in batches of 16
-    assert float(seen["kl_weight"](0)) == 0.0
-    np.testing.assert_allclose(float(seen["kl_weight"](steps)), 0.5)
-    assert float(seen["kl_weight"](2 * steps)) == 1.0
-    assert float(seen["kl_weight"](3 * steps)) == 1.0
-    package.fit(make_rows(40), package.Config(**QUICK, validation=0.0))
-    assert seen["kl_weight"] is None
+    np.testing.assert_allclose([float(weight(t * steps)) for t in (0, 1, 2, 3)], [0.0, 0.5, 1.0, 1.0])
 
 
 def test_early_stopping_keeps_the_best_parameters():

@@ -1,0 +1,64 @@
+"""What the docs show is run: the examples in docstrings, the README's Python, the scripts in examples/."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+import aevb
+
+ROOT = Path(__file__).parents[2]
+MODULES = ["aevb", *(m.name for m in pkgutil.walk_packages(aevb.__path__, "aevb.") if not m.name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_enough_docstrings_have_examples() -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    tests = [t for name in MODULES for t in finder.find(importlib.import_module(name)) if t.examples]
+    assert len(tests) >= 10
+
+
+def test_readme_names_flags_that_exist() -> None:
+    from aevb.cli._parser import make_parser
+
+    fit = make_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    known = {flag for parser in fit.values() for action in parser._actions for flag in action.option_strings}
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", (ROOT / "README.md").read_text()))
+    assert used
+    assert used <= known
+
+
+def test_readme_python_is_at_most_20_lines_and_compiles() -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)  # type: ignore[union-attr]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    compile(code, "README.md", "exec")
+
+
+@pytest.mark.slow
+def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)  # type: ignore[union-attr]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("epochs=20", "epochs=1"), "README.md", "exec"), {})
+    assert {p.name for p in tmp_path.iterdir()} == {"digits.safetensors", "latents.png"}
+
+
+def test_own_model_learns_the_planted_factors() -> None:
+    log_p, error = runpy.run_path(str(ROOT / "examples" / "own_model.py"))["main"](num_epochs=20)
+    assert error < 0.1
+    assert log_p.standard_error < 0.1
+
+
+def test_keras_notebook_example_is_under_30_lines() -> None:
+    code = (ROOT / "examples" / "keras_notebook.py").read_text()
+    assert len(code.splitlines()) < 30
+    config = aevb.Config.from_toml(ROOT / "examples" / "keras_notebook.toml")
+    assert (config.hidden, config.latent_dim, config.optimizer, config.epochs) == ((256,), 2, "rmsprop", 50)
