@@ -48,6 +48,7 @@ DECODER = f"{DISTRIBUTIONS}::test_gaussian_decoder_against_scipy[False]"
 KL_DIGITS = f"{DISTRIBUTIONS}::test_kl_to_the_standard_normal_keeps_its_digits[float32-0.0]"
 KL_DIRECTION = f"{DISTRIBUTIONS}::test_kl_has_a_direction"
 KL_SUM = f"{DISTRIBUTIONS}::test_kl_of_independent_dimensions_is_a_sum"
+DIFFER = f"{ESTIMATORS}::test_the_samples_of_a_row_differ"
 SAMPLES = f"{ESTIMATORS}::test_samples_carry_their_gradient"
 LOWER = f"{TRAIN}::test_a_step_raises_the_bound"
 TEN = f"{TRAIN}::test_nine_in_a_row_do_not"
@@ -106,7 +107,9 @@ MUTANTS = [
         "the sum of earlier chunks is not rescaled", IMPORTANCE, "total * jnp.exp(largest - shift)", "total", CHUNKS
     ),
     Mutant("no maximum is taken out", IMPORTANCE, "shift = jnp.where(jnp.isfinite(new), new, 0.0)", "shift = 0.0", FAR),
-    Mutant("a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", FAR),
+    Mutant(
+        "a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", NORMALISER
+    ),
     Mutant(
         "variance for scale",
         VAE,
@@ -125,8 +128,14 @@ MUTANTS = [
         "jax.nn.softplus(self.logits) - value * self.logits",
         GREY,
     ),
-    Mutant("samples without a gradient", SGVB, "q.rsample(key", "q.sample(key", SAMPLES),
-    Mutant("one sample L times", SGVB, "(num_samples,))", "(1,)).repeat(num_samples, axis=0)", SAMPLES),
+    Mutant(
+        "samples without a gradient",
+        SGVB,
+        "return q.rsample(key, (num_samples,))",
+        "return jax.lax.stop_gradient(q.rsample(key, (num_samples,)))",
+        SAMPLES,
+    ),
+    Mutant("one sample L times", SGVB, "(num_samples,))", "(1,)).repeat(num_samples, axis=0)", DIFFER),
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
 ]
 

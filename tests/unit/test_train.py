@@ -38,7 +38,9 @@ def make_rows(num: int, seed: int = 0) -> np.ndarray:
 
 def make_models() -> tuple[GaussianGenerative, GaussianRecognition]:
     generative = GaussianGenerative(D, J, (5,), key=jax.random.key(0))
-    return generative, GaussianRecognition(D, J, (5,), key=jax.random.key(1))
+    models = generative, GaussianRecognition(D, J, (5,), key=jax.random.key(1))
+    # Biases begin at zero, where a prior on them would have no gradient: move them off it.
+    return jax.tree.map(lambda leaf: leaf + 0.1 * jnp.arange(1.0, leaf.size + 1) if leaf.ndim == 1 else leaf, models)
 
 
 def spoil(key: jax.Array, row: jax.Array) -> jax.Array:

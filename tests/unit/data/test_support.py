@@ -55,7 +55,7 @@ P = Preprocessing
         (FRACTIONS, "bernoulli", "none", "none", P(grey=True)),
         (IMAGES, "gaussian", "auto", "auto", P(scaling="unit", maximum=255.0)),
         (IMAGES, "gaussian", "none", "none", P()),
-        (BINARY, "gaussian", "auto", "auto", P(scaling="unit", maximum=1.0)),
+        (BINARY, "gaussian", "auto", "unit", P(scaling="unit", maximum=1.0)),
         (FRACTIONS, "gaussian", "auto", "unit", P(scaling="unit", maximum=1.0)),
         (REAL, "gaussian", "auto", "none", P()),
     ],
@@ -209,3 +209,10 @@ def test_grey_values_do_not_reach_a_binary_model():
     fits(chosen(BLACK_WHITE, "bernoulli", "none"), BLACK_WHITE, load(np.eye(4) * 255.0))
     fits(chosen(BINARY, "bernoulli", "dynamic"), BINARY, load(half))
     fits(chosen(FRACTIONS, "bernoulli", "none"), FRACTIONS, load(half[:, :3]))
+
+
+def test_a_table_of_whole_numbers_is_standardised_and_no_image():
+    ages = np.array([[20, 150], [40, 190], [60, 170]], np.uint8)
+    found = chosen(Dataset("ages", ages, (2,)), "gaussian", "auto", "auto")
+    assert found.scaling == "standardize"
+    assert found.mean == (40.0, 170.0)
