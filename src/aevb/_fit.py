@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ from aevb.data import (
     check_compatible,
     choose_preprocessing,
     fix,
+    is_binary,
     load,
     load_test,
     split,
@@ -88,6 +90,7 @@ def fit(
     test: Any = None,
     on_start: Callable[[Config, Splits], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
+    on_trained: Callable[[FittedModel], None] | None = None,
     **changes: Any,
 ) -> FittedModel:
     """Fit a variational auto-encoder by AEVB.
@@ -98,10 +101,11 @@ def fit(
     Args:
         data: training rows: an array (N, ...), a `Dataset`, a data name (`mnist`) or a path (.npy, .npz, .csv, IDX).
         config: what to fit and how; None: the defaults.
-        validation: validation rows; None: as `config.validation` says.
+        validation: validation rows, or the share of the training rows to hold out; None: as `config.validation` says.
         test: test rows; None: `config.test`, or the data's own.
         on_start: called once with the resolved configuration and the data, before anything is compiled.
         on_epoch: called after each epoch with its record, the same as a line of `metrics.jsonl`.
+        on_trained: called with the model when training has ended, before it is evaluated.
         **changes: fields of `Config` to change.
 
     Returns:
@@ -118,36 +122,41 @@ def fit(
         >>> fitted.config.likelihood, fitted.preprocessing.scaling, len(fitted.history)
         ('gaussian', 'standardize', 2)
     """
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(
+            f"config must be an aevb.Config, got {type(config).__name__}; give fields as keywords instead"
+        )
+    if isinstance(validation, float | int):
+        changes, validation = {**changes, "validation": float(validation)}, None
     config = (config or Config()).replace(**changes)
     splits = load_splits(data, config, validation=validation, test=test)
     config, preprocessing = _resolve(config, splits)
     if on_start is not None:
         on_start(config, splits)
-    trainer = _Trainer(config, preprocessing, splits)
     start = time.perf_counter()
-    try:
-        with _stop_after_epoch() as interrupted:
+    with _stop_after_epoch() as interrupted:
+        trainer = _Trainer(config, preprocessing, splits)
+        try:
             stopped = trainer.run(on_epoch, interrupted)
-    except DivergenceError as error:
-        trainer.state = error.state
-        error.fitted = trainer.fitted({"stopped": "diverged"})
-        raise
-    seconds = time.perf_counter() - start
-    fitted = trainer.fitted({})
-    name, held_out = splits.held_out
-    evaluation = fitted.evaluate(held_out, num_samples=0 if stopped == "interrupted" else config.evaluation_samples)
+        except DivergenceError as error:
+            error.fitted = trainer.fitted({"stopped": "diverged"})
+            raise
     speeds = [record["examples_per_second"] for record in trainer.history]
+    name, held_out = splits.held_out
     result = {
         "stopped": stopped,
         "epochs": len(trainer.history),
         "train_rows": len(splits.train),
-        "train_seconds": seconds,
-        "examples_per_second": float(np.median(speeds)),
+        "train_seconds": time.perf_counter() - start,
+        "examples_per_second": float(np.median(speeds[1:] or speeds)),  # the first epoch is compiled on its way
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
-        "evaluation": evaluation.to_dict(),
     }
-    return dataclasses.replace(fitted, result=result)
+    fitted = trainer.fitted(result)
+    if on_trained is not None:
+        on_trained(fitted)
+    evaluation = fitted.evaluate(held_out, num_samples=0 if stopped == "interrupted" else config.evaluation_samples)
+    return dataclasses.replace(fitted, result={**result, "evaluation": evaluation.to_dict()})
 
 
 class _Trainer:
@@ -202,7 +211,9 @@ class _Trainer:
         if splits.validation is not None:
             self.validation = fix(preprocessing, splits.validation.rows, jax.random.key(BINARIZATION_KEY))
         self.state = self.algorithm.init(jax.random.fold_in(self.key, _NOISE))
-        self.best: tuple[float, Any] | None = None
+        # What is handed back: the last parameters whose bounds were finite, or, with early stopping, the best ones.
+        self.kept = jax.tree.map(jnp.copy, self.state.params)
+        self.best = -math.inf
 
     def run(self, on_epoch: Callable[[Record], None] | None, interrupted: threading.Event) -> str:
         """Train; returns why it ended."""
@@ -217,13 +228,15 @@ class _Trainer:
             num_epochs=config.epochs,
         ):
             self.state = state
-            terms = (summary.bound, summary.log_likelihood, summary.kl)
-            record: Record = {"epoch": summary.epoch}
-            record |= {f"train_{name}": value for name, value in zip(names, terms, strict=True)}
+            parts: dict[str, tuple[float | None, ...]]
+            parts = {"train": (summary.bound, summary.log_likelihood, summary.kl)}
             if self.validation is not None:
-                record |= {f"validation_{name}": v for name, v in zip(names, self._validate(), strict=True)}
+                parts["validation"] = self._validate()
+            record: Record = {"epoch": summary.epoch}
+            for part, terms in parts.items():
+                record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
             record |= {
-                "grad_norm": summary.grad_norm,
+                "grad_norm": _finite(summary.grad_norm),
                 "skipped_steps": summary.skipped_steps,
                 "seconds": summary.seconds,
                 "examples_per_second": summary.examples_per_second,
@@ -231,34 +244,34 @@ class _Trainer:
             self.history.append(record)
             if on_epoch is not None:
                 on_epoch(dict(record))
-            if config.early_stopping:
-                bound = record[f"validation_{names[0]}"]
-                if self.best is None or bound > self.best[0]:
-                    # A copy: the loop goes on to reuse the state's buffers.
-                    self.best, waited = (bound, jax.tree.map(jnp.copy, state.params)), 0
-                else:
-                    waited += 1
-                if waited >= config.early_stopping:
-                    return "early_stopping"
+            bounds = [record[f"{part}_{names[0]}"] for part in parts]
+            if None in bounds:
+                raise DivergenceError(
+                    f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
+                    "not finite. The last good parameters are kept. Try a smaller learning rate"
+                )
+            waited = 0 if bounds[-1] > self.best else waited + 1
+            if waited == 0 or not config.early_stopping:
+                # A copy: the loop goes on to reuse the state's buffers.
+                self.kept = jax.tree.map(jnp.copy, state.params)
+            self.best = max(self.best, bounds[-1])
+            if config.early_stopping and waited >= config.early_stopping:
+                return "early_stopping"
             if interrupted.is_set():
                 return "interrupted"
         return "finished"
 
-    def _validate(self) -> tuple[float, float, float]:
+    def _validate(self) -> tuple[float | None, ...]:
         generative, recognition = self.algorithm.model(self.state)
         assert self.validation is not None
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, self.validation, key)
-        assert estimate.log_likelihood is not None
-        assert estimate.kl is not None
-        bound, log_likelihood, kl = (evaluate.mean(term).value for term in estimate if term is not None)
-        return bound, log_likelihood, kl
+        return tuple(None if term is None else evaluate.mean(term).value for term in estimate)
 
     def fitted(self, result: Record) -> FittedModel:
-        """The model as it is now, or, with early stopping, as it was when validation was best."""
-        state = self.state if self.best is None else self.state._replace(params=self.best[1])
-        generative, recognition = self.algorithm.model(state)
+        """The model with the parameters that were kept."""
+        generative, recognition = self.algorithm.model(self.state._replace(params=self.kept))
         return FittedModel(
             config=self.config,
             architecture=self.architecture,
@@ -308,18 +321,19 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
     return resolved, preprocessing
 
 
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(path) if path and Path(path).exists() else path
 
 
 def _looks_like_pixels(data: Dataset) -> bool:
-    """Binary values of any shape, or images of grey values."""
-    low, high = data.rows.min(), data.rows.max()
-    if data.rows.dtype == np.uint8 and high <= 1:
-        return True
-    if data.rows.dtype != np.uint8 and (low < 0 or high > 1):
-        return False
-    return len(data.event_shape) >= 2 or bool(np.isin(data.rows, (0, 1)).all())
+    """Binary values anywhere, and uint8 or [0, 1] in an array; a table with named columns must be binary."""
+    if data.columns is not None:
+        return is_binary(data.rows)
+    return data.rows.dtype == np.uint8 or bool(data.rows.min() >= 0 and data.rows.max() <= 1)
 
 
 def _output_bias(config: Config, preprocessing: Preprocessing, data: Dataset) -> Float[Array, " D"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import numbers
 import tomllib
 import types
 from collections.abc import Mapping
@@ -50,7 +51,9 @@ class Config:
     hidden: tuple[int, ...] = _option((256, 256), "units of each hidden layer, the decoder's in reverse order")
     activation: ActivationName = _option("tanh", "of the hidden layers")
     initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
-    likelihood: LikelihoodName = _option("auto", "p(x | z); auto: bernoulli for uint8 and for data in [0, 1]")
+    likelihood: LikelihoodName = _option(
+        "auto", "p(x | z); auto: bernoulli for binary data, and for uint8 or [0, 1] without column names"
+    )
     sigmoid_mean: bool = _option(False, "gaussian: put the mean through a sigmoid (data in [0, 1])")
     min_scale: float = _option(0.001, "gaussian: floor of the scale, in units of the scaled data")
     data_bias: bool = _option(True, "start the decoder's output at the training mean")
@@ -87,8 +90,14 @@ class Config:
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("kl_warmup", "early_stopping", "evaluation_samples", "seed"):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
+        for name in ("latent_dim", "batch_size", "num_samples"):
+            self._require(getattr(self, name) <= 10_000_000, name, "must be at most 10,000,000")
         self._require(self.seed < 2**63, "seed", "must be below 2^63")
-        self._require(all(units >= 1 for units in self.hidden), "hidden", "needs at least 1 unit in each layer")
+        self._require(
+            all(1 <= u <= 10_000_000 for u in self.hidden),
+            "hidden",
+            "needs at least 1 unit a layer, at most 10,000,000",
+        )
         for name in ("learning_rate", "min_scale"):
             self._require(0 < getattr(self, name) < float("inf"), name, "must be positive and finite")
         for name in ("beta1", "beta2", "decay", "momentum"):
@@ -143,7 +152,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no TOML, or has an unknown key.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
         values = tomllib.loads(text)
     except OSError as e:
         raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from None
@@ -184,13 +193,13 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
                 return _checked(name, value, option)
             except ConfigError:
                 continue
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         if value != value:
             raise ConfigError(f"{name} must be a number, got nan")
         return float(value)
-    elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
-        hint in (str, bool) and isinstance(value, hint)
-    ):
+    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    elif hint in (str, bool) and isinstance(value, hint):
         return value
     raise ConfigError(f"{name} must be {_spoken(hint)}, got {value!r}")
 

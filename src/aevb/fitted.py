@@ -1,6 +1,7 @@
 """The fitted object: the trained pair of models with what is needed to use it on data."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,11 +140,14 @@ class FittedModel:
         Raises:
             ValueError: z is not (N, J), or not finite.
         """
-        z = np.asarray(z, dtype=np.float32)
+        z = np.asarray(z)
+        if z.dtype.kind not in "fiub":
+            raise ValueError(f"latent vectors must be real numbers, got dtype {z.dtype}")
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"latent vectors must have shape (N, {self.latent_dim}), got {z.shape}")
-        if not np.isfinite(z).all():
-            raise ValueError("latent vectors must be finite, got NaN or infinity")
+        if not (np.abs(z) <= np.finfo(np.float32).max).all():
+            raise ValueError("latent vectors must be finite numbers within float32's range")
+        z = z.astype(np.float32)
         return self._to_data_units(_in_chunks(lambda chunk: _decode(self.generative, chunk), z))
 
     def reconstruct(self, rows: Any) -> Float[np.ndarray, "N D"]:
@@ -156,6 +160,7 @@ class FittedModel:
         Raises:
             ValueError: num < 1.
         """
+        num = operator.index(num)
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
         index = np.arange(num, dtype=np.uint32)
@@ -193,6 +198,8 @@ class FittedModel:
             rows: held-out data. Binarised once, with a fixed key, if the model saw its data binarised at random.
             num_samples: K importance samples per row; 0: no log p(x).
         """
+        if operator.index(num_samples) < 0:
+            raise ValueError(f"num_samples must be at least 0, got {num_samples}")
         dataset = self._dataset(rows)
         x = self._fixed(dataset)
         estimate = evaluate.elbo(self.generative, self.recognition, x, self._evaluation_key(ELBO))
@@ -273,7 +280,7 @@ CHUNK = 10_000
 
 def _in_chunks(fn: Any, rows: np.ndarray) -> Any:
     """Apply a compiled function of many rows piece by piece, so that the device holds one piece at a time."""
-    parts = [jax.device_get(fn(jnp.asarray(rows[i : i + CHUNK]))) for i in range(0, len(rows), CHUNK)]
+    parts = [jax.device_get(fn(jnp.asarray(rows[i : i + CHUNK]))) for i in range(0, max(len(rows), 1), CHUNK)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

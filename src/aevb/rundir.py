@@ -75,8 +75,8 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Write `config.toml`."""
-        text = f"# Repeat this run with: aevb fit --config {CONFIG_FILE}\n{config.to_toml()}"
-        commit(self.config, lambda file: file.write(text.encode()))
+        text = f"# Repeat this run with: aevb fit --config THIS_FILE\n{config.to_toml()}"
+        commit(self.config, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one epoch to `metrics.jsonl`."""
@@ -85,6 +85,14 @@ class RunDirectory:
                 file.write(json.dumps(record) + "\n")
         except OSError as e:
             raise OutputError(f"cannot write {self.metrics}: {e.strerror}") from None
+
+    def discard_unused(self) -> bool:
+        """Remove the directory if no epoch was recorded and no model written; returns whether it did."""
+        if self.model.exists() or self.metrics.exists():
+            return False
+        self.config.unlink(missing_ok=True)
+        self.path.rmdir()
+        return True
 
     def files(self) -> list[Path]:
         """All files in the directory, sorted."""

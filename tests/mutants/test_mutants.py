@@ -50,7 +50,7 @@ KL_DIRECTION = f"{DISTRIBUTIONS}::test_kl_has_a_direction"
 KL_SUM = f"{DISTRIBUTIONS}::test_kl_of_independent_dimensions_is_a_sum"
 DIFFER = f"{ESTIMATORS}::test_the_samples_of_a_row_differ"
 SAMPLES = f"{ESTIMATORS}::test_samples_carry_their_gradient"
-LOWER = f"{TRAIN}::test_a_step_raises_the_bound"
+LOWER = f"{TRAIN}::test_steps_raise_the_bound"
 TEN = f"{TRAIN}::test_nine_in_a_row_do_not"
 DONATED = f"{TRAIN}::test_donation_leaves_the_callers_models_alone"
 STANDARD_ERROR = f"{EVALUATE}::test_mean_and_standard_error"
@@ -123,7 +123,7 @@ MUTANTS = [
     Mutant("KL loses its digits near zero", KL, "small = jnp.abs(t) < 0.3", "small = t != t", KL_DIGITS),
     Mutant(
         "grey cross-entropy's sign",
-        "distributions/_cross_entropy.py",
+        "distributions/_bernoulli.py",
         "value * self.logits - jax.nn.softplus(self.logits)",
         "jax.nn.softplus(self.logits) - value * self.logits",
         GREY,

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from aevb.errors import AevbError
+from aevb.errors import AevbError, OutputError
 
 from ._parser import make_parser
 
@@ -28,12 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except AevbError as e:
         return _fail(str(e), e.exit_code)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as e:
+        return _fail(f"cannot write the output: {e.strerror or e}", OutputError.exit_code)
+    except KeyboardInterrupt as e:
+        _fail(str(e) or "stopped by Ctrl-C", 130)
+        sys.stdout.flush()
+        os._exit(130)  # the device may still be computing, and the interpreter's own exit would not wait for it
 
 
 def _fail(message: str, code: int) -> int:

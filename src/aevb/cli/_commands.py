@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import jax
@@ -51,9 +52,17 @@ def fit(args: argparse.Namespace) -> int:
 
     if args.out and Path(args.out).exists():
         RunDirectory.create(Path(args.out))  # a taken directory is told before data are read
+
+    def on_trained(fitted: FittedModel) -> None:
+        assert run is not None
+        fitted.save(run.model)  # before the evaluation, which may take long and be cut short
+        progress.say("evaluating")
+
     try:
         with progress:
-            fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch)
+            fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_left_behind(run)) from None
     except DivergenceError as error:
         assert run is not None
         error.fitted.save(run.model)
@@ -102,7 +111,7 @@ def decode(args: argparse.Namespace) -> int:
     """`aevb decode`."""
     fitted = load(args.run)
     path = _output.check(args.output)
-    latents = load_data(args.latents).rows
+    latents = _latents(args.latents)
     if latents.shape[1] != fitted.latent_dim:
         raise DataError(
             f"{args.latents} has {latents.shape[1]} columns, but the model's latent space has {fitted.latent_dim} "
@@ -155,13 +164,40 @@ def _run_name(data: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
 
 
+def _left_behind(run: RunDirectory | None) -> str:
+    if run is None or run.discard_unused():
+        return "stopped by Ctrl-C before the first epoch had ended; nothing was left behind"
+    if run.model.exists():
+        return f"stopped by Ctrl-C while evaluating; the trained model is in {run.model}"
+    return f"stopped by a second Ctrl-C; no model was saved, and {run.path} can be removed"
+
+
 def _rows(fitted: FittedModel, data: str | None) -> tuple[str, Dataset]:
     """The data to judge a run on: those that were named, or what the run itself held out."""
     if data is not None:
         return data, load_data(data)
     if not fitted.config.data or fitted.config.data == "array":
         raise DataError("this model was fitted to an array in memory, so its data cannot be found again; name the data")
-    return load_splits(fitted.config.data, fitted.config).held_out
+    splits = load_splits(fitted.config.data, fitted.config)
+    if splits.train.fingerprint != fitted.data.fingerprint:
+        raise DataError(
+            f"{fitted.config.data} has changed since this model was fitted to it, so its held-out part is lost; "
+            "name the data to use"
+        )
+    return splits.held_out
+
+
+def _latents(path: str) -> np.ndarray:
+    """Latent vectors from a file, those that `aevb encode` writes included: their scales are left aside."""
+    if path.endswith(".npz") and Path(path).is_file() and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sorted(archive.namelist()) == ["mean.npy", "scale.npy"]:
+                return load_data(np.load(path, allow_pickle=False)["mean"]).rows
+    dataset = load_data(path)
+    names = dataset.columns or ()
+    means = [i for i, name in enumerate(names) if re.fullmatch(r"z_[0-9]+", name)]
+    scales = [i for i, name in enumerate(names) if re.fullmatch(r"z_[0-9]+_scale", name)]
+    return dataset.rows[:, means] if means and len(means) + len(scales) == len(names) else dataset.rows
 
 
 def _column_names(fitted: FittedModel) -> list[str]:

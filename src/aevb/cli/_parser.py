@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     fit = command("fit", "fit a model to data, evaluate it and picture it")
     fit.add_argument("data", nargs="?", metavar="DATA", help="data name (mnist) or path (.npy .npz .csv IDX)")
     fit.add_argument("--out", metavar="DIR", help="directory for the run (default: the next free runs/NAME-1, -2, ...)")
-    fit.add_argument("--config", metavar="FILE", help="TOML file of the options below; flags go before it")
+    fit.add_argument("--config", metavar="FILE", help="TOML file of the options below; flags override it")
     fit.add_argument("--print_config", "--print-config", action="store_true", help="print the configuration and stop")
     fit.add_argument("--quiet", action="store_true", help="print errors only")
     _add_config_options(fit)
@@ -130,6 +130,8 @@ def _number_or_text(text: str) -> float | str:
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    if int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is too large; it must be below 2^63")
     return int(text)
 
 

@@ -53,15 +53,17 @@ class BarProgress(Progress):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
         self.console = Console(stderr=False, highlight=False)
         self.bar = RichProgress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(compact=True),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
+            BarColumn(bar_width=10, table_column=Column(min_width=4)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            # Last, so that it is what a narrow terminal cuts.
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self.console,
+            expand=True,
         )
 
     def start(self, config: Config, splits: Splits, directory: Path) -> None:
@@ -117,10 +119,14 @@ def summary(record: Record) -> str:
     """One epoch in a few words."""
     names = [key.removeprefix("train_") for key in record if key.startswith("train_")]
     bound = names[0]
-    text = f"{bound.replace('_', ' ')} train {record[f'train_{bound}']:.2f}"
+    text = f"{bound.replace('_', ' ')} train {_nats(record[f'train_{bound}'])}"
     if f"validation_{bound}" in record:
-        text += f" validation {record[f'validation_{bound}']:.2f}"
+        text += f" validation {_nats(record[f'validation_{bound}'])}"
     text += f"  {record['examples_per_second']:,.0f} examples/s"
     if record["skipped_steps"]:
         text += f"  {record['skipped_steps']} steps skipped (not finite)"
     return text
+
+
+def _nats(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f}"

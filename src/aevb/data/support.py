@@ -33,8 +33,8 @@ def choose_preprocessing(
     Bernoulli, "auto": data of only 0 and 1 pass unchanged; other uint8 data are binarised dynamically with maximum 255,
     and other floats in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass as
     grey values and `grey` is set.
-    Gaussian, "auto": uint8 images are divided by 255 (by 1 if they are only 0 and 1); tables are standardised, column
-    by column, whole numbers too.
+    Gaussian, "auto": uint8 arrays are divided by 255 (by 1 if they are only 0 and 1); others, and tables with named
+    columns, are standardised column by column.
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.
@@ -80,6 +80,8 @@ def check_compatible(
             f"{pair}: it has {other.num_columns} columns (shape {other.event_shape}), expected {prod(event_shape)} "
             f"(shape {tuple(event_shape)})"
         )
+    if len(event_shape) > 1 and len(other.event_shape) > 1 and other.event_shape != tuple(event_shape):
+        raise DataError(f"{pair}: its examples have shape {other.event_shape}, expected {tuple(event_shape)}")
     if columns is not None and other.columns is not None and columns != other.columns:
         _raise_names(pair, columns, other.columns)
     bernoulli = preprocessing.binarization != "none" or preprocessing.grey or preprocessing.binary
@@ -140,7 +142,7 @@ def _for_gaussian(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Prepr
     integers = dataset.rows.dtype == np.uint8
     if scaling == "none":
         return Preprocessing()
-    image = integers and len(dataset.event_shape) >= 2
+    image = integers and dataset.columns is None
     if scaling == "unit" or (scaling == "auto" and image):
         low, high = _range(dataset)
         if not integers and (low < 0 or high > 1):

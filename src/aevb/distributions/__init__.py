@@ -5,11 +5,11 @@ pytree leaves come in an order that depends on PYTHONHASHSEED, and one that cros
 every row. So none is ever stored in a model, returned from a `vmap`, or closed over.
 """
 
-from numpyro.distributions import BernoulliLogits as Bernoulli
 from numpyro.distributions import Distribution as Distribution
 from numpyro.distributions import Normal as Normal
 
-from ._cross_entropy import BernoulliCrossEntropy as BernoulliCrossEntropy
+from ._bernoulli import Bernoulli as Bernoulli
+from ._bernoulli import BernoulliCrossEntropy as BernoulliCrossEntropy
 from ._kl import kl_divergence as kl_divergence
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale

@@ -1,6 +1,7 @@
 """log p(x) by importance sampling with the recognition model as proposal."""
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ def log_likelihood(
     Returns:
         (N,), in nats.
     """
+    num_samples = operator.index(num_samples)
     if num_samples < 1 or chunk_size < 1:
         raise ValueError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}")
     fn = _row_function(num_samples, min(chunk_size, num_samples))

@@ -213,6 +213,6 @@ def test_grey_values_do_not_reach_a_binary_model():
 
 def test_a_table_of_whole_numbers_is_standardised_and_no_image():
     ages = np.array([[20, 150], [40, 190], [60, 170]], np.uint8)
-    found = chosen(Dataset("ages", ages, (2,)), "gaussian", "auto", "auto")
+    found = chosen(Dataset("ages", ages, (2,), columns=("age", "height")), "gaussian", "auto", "auto")
     assert found.scaling == "standardize"
     assert found.mean == (40.0, 170.0)
