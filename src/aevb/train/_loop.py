@@ -155,7 +155,7 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
 
 def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.ndarray, epoch: int, step: int) -> str:
     """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
-    grads = algorithm.gradients(state, Batch(rows[index], jnp.asarray(index)))
+    grads = jax.jit(algorithm.gradients)(state, Batch(rows[index], jnp.asarray(index)))
     bad = [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
@@ -165,6 +165,6 @@ def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.nd
     shown = ", ".join(str(i) for i in index[:8]) + (", ..." if len(index) > 8 else "")
     return (
         f"training stopped: {MAX_SKIPPED_IN_A_ROW} steps in a row had a non-finite bound or gradient, the last of them "
-        f"step {step} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a smaller "
+        f"step {step + 1} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a smaller "
         "learning rate, or look at these rows for extreme values"
     )
