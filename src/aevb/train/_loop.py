@@ -165,6 +165,6 @@ def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.nd
     shown = ", ".join(str(i) for i in index[:8]) + (", ..." if len(index) > 8 else "")
     return (
         f"training stopped: {MAX_SKIPPED_IN_A_ROW} steps in a row had a non-finite bound or gradient, the last of them "
-        f"step {step + 1} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a smaller "
-        "learning rate, or look at these rows for extreme values"
+        f"step {step + 1} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a "
+        "smaller learning rate, or look at these rows for extreme values"
     )
