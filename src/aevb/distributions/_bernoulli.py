@@ -16,7 +16,8 @@ class Bernoulli(dist.BernoulliLogits):
         logits: log-odds l, any real numbers.
 
     Example:
-        >>> print(jax.grad(lambda l: Bernoulli(l).log_prob(1.0))(0.0))
+        >>> import jax.numpy as jnp
+        >>> print(jax.grad(lambda l: Bernoulli(l).log_prob(jnp.array(1.0)))(0.0))
         0.5
     """
 
@@ -37,6 +38,7 @@ class BernoulliCrossEntropy(Bernoulli):
         logits: log-odds l, any real numbers.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> d = BernoulliCrossEntropy(jnp.array([0.0, 2.0]))
         >>> print(d.log_prob(jnp.array([0.5, 1.0])).round(4))
         [-0.6931 -0.1269]
