@@ -1,6 +1,6 @@
 """The review's Keras notebook: 784-256-2, ReLU, grey pixels, RMSprop, batch 100, 50 epochs; loss in nats per image.
 
-    python benchmarks/keras_notebook.py        # writes benchmarks/keras_notebook.json, about 2 minutes
+    python benchmarks/keras_notebook.py        # writes benchmarks/keras_notebook.json, two seeds, 4 to 7 minutes
 
 The training loss is the mean over the last epoch while the weights move, as Keras reports it; the test loss is
 estimator B's on all 10,000 test images. Published runs of the notebook ended at 150.41 / 153.04 and 150.57 / 153.44.

@@ -1,7 +1,7 @@
 """Training speed against plain PyTorch and against the matrix products of the step alone, in one run.
 
     pip install -e '.[benchmark]'
-    python benchmarks/throughput.py            # writes benchmarks/throughput.json, about 6 minutes
+    python benchmarks/throughput.py            # writes benchmarks/throughput.json, about 8 minutes
 
 For each network, epochs over MNIST's 60,000 rows in minibatches of 100 take turns, so that a machine that speeds up
 or slows down does so for all:
