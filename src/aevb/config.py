@@ -1,5 +1,6 @@
 """The configuration of a fit: one frozen dataclass, the same names as flags, TOML keys and fields."""
 
+import contextlib
 import dataclasses
 import difflib
 import numbers
@@ -111,8 +112,8 @@ class Config:
         if self.early_stopping:
             self._require(
                 self.validation not in (0.0, ""),
-                "early_stopping",
-                "needs validation data; set validation to a share such as 0.1, or to a path",
+                "validation",
+                "must be a share such as 0.1, or a path, when early_stopping is on",
             )
 
     def _require(self, condition: bool, name: str, what: str) -> None:
@@ -182,7 +183,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}{hint_text}")
     if origin is tuple:
         if isinstance(value, (list, tuple)):
-            return tuple(_checked(name, v, args[0]) for v in value)
+            with contextlib.suppress(ConfigError):
+                return tuple(_checked(name, v, args[0]) for v in value)
     elif origin in (Union, types.UnionType):
         for option in args:
             if option is type(None):

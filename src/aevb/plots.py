@@ -180,19 +180,22 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
     For images one picture, whose tiles are the decoded points. For a table one heat map for each of the first four
     columns, coloured by its decoded value, and the array of their axes is returned.
     """
+    if fitted.latent_dim < 2:
+        raise ValueError("the manifold is a plane, but this model has one latent dimension; fit with latent_dim >= 2")
+    rest = "" if fitted.latent_dim == 2 else ", the other coordinates at 0"
     decoded = np.asarray(fitted.decode(manifold_coordinates(n, latent_dim=fitted.latent_dim, dims=dims)))
     edges = (-0.5, n - 0.5, -0.5, n - 0.5)
     if _is_image(fitted):
         height, width = fitted.event_shape
         panels = _panels(ax, 1, (6.0, 6.0 * height / width))
-        panels[0].set_title("Learned manifold")
+        panels[0].set_title(f"Learned manifold{rest}")
         _draw_tiles(panels[0], decoded.reshape(-1, height, width), n, extent=edges, aspect=height / width)
     else:
         panels = _panels(ax, min(4, decoded.shape[1]), (3.6, 3.1), columns=2)
         for j, panel in enumerate(panels):
             cells = panel.imshow(decoded[:, j].reshape(n, n), extent=edges, cmap="viridis")
             panel.figure.colorbar(cells, ax=panel)
-            panel.set_title(f"Decoded {_column_names(fitted)[j]}")
+            panel.set_title(f"Decoded {_column_names(fitted)[j]}{rest}", fontsize="medium")
     marks = {"−1": -1.0, "−0.5": -0.5, "0": 0.0, "0.5": 0.5, "1": 1.0}
     ticks = [(NormalDist().cdf(z) - 0.05) / 0.9 * (n - 1) for z in marks.values()]
     for panel in panels:
@@ -210,7 +213,7 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
     """
     num = _count(num, 10 if _is_image(fitted) else 1000)
     _check_rows(rows)
-    originals, rebuilt = np.asarray(rows[:num]), np.asarray(fitted.reconstruct(rows[:num]))
+    originals, rebuilt = (np.asarray(part, dtype=float) for part in (rows[:num], fitted.reconstruct(rows[:num])))
     count = len(originals)
     if _is_image(fitted):
         height, width = fitted.event_shape
@@ -350,8 +353,10 @@ def _readable_limits(points: NDArray[Any]) -> tuple[float, float]:
     epochs, values = points[np.isfinite(points[:, 1])].T
     if len(values) == 0:
         return 0.0, 1.0
-    later = values[epochs >= epochs.min() + 0.25 * (epochs.max() - epochs.min())]
-    low, high = np.quantile(later, [0.1, 0.9])
+    # A handful of epochs has no flat part to zoom in on: all of it is shown.
+    few = len(np.unique(epochs)) < 8
+    later = values if few else values[epochs >= epochs.min() + 0.25 * (epochs.max() - epochs.min())]
+    low, high = np.quantile(later, [0.0, 1.0] if few else [0.1, 0.9])
     last = values[epochs == epochs.max()]
     bottom = max(values.min(), min(low - (high - low), last.min()))
     top = min(values.max(), max(high + (high - low), last.max()))

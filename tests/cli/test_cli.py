@@ -138,6 +138,62 @@ def test_encode_decode_reconstruct_sample(run: Path, digits: Path, tmp_path: Pat
     assert set(np.unique(np.load(draws)["x"])) == {0.0, 1.0}
 
 
+def test_decode_takes_whatever_encode_wrote(run: Path, digits: Path, tmp_path: Path) -> None:
+    decoded = []
+    for name in ("z.npy", "z.npz", "z.csv", "Z.NPY"):
+        assert main(["encode", str(run), str(digits), "-o", str(tmp_path / name)]) == 0
+        assert main(["decode", str(run), str(tmp_path / name), "-o", str(tmp_path / f"x-{name}.npy")]) == 0
+        decoded.append(np.load(tmp_path / f"x-{name}.npy"))
+    for other in decoded[1:]:
+        np.testing.assert_allclose(other, decoded[0], atol=1e-6)
+
+
+def test_a_run_whose_data_have_changed_must_be_told_its_data(tmp_path: Path, capsys) -> None:
+    rng, file, run = np.random.default_rng(0), tmp_path / "t.npy", tmp_path / "run"
+    np.save(file, rng.normal(size=(60, 3)))
+    assert main(["fit", str(file), "--out", str(run), "--quiet", "--batch-size", "20", *SMALL]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    np.save(file, rng.normal(size=(60, 3)))
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 3
+    assert "has changed since this model was fitted" in capsys.readouterr().err
+    assert main(["evaluate", str(run), str(file)]) == 0
+
+
+def test_flat_bytes_are_pixels(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (50, 12), dtype=np.uint8)
+    fitted = aevb.fit(rows, hidden=(4,), epochs=1, batch_size=10, evaluation_samples=0)
+    assert (fitted.config.likelihood, fitted.config.binarization) == ("bernoulli", "dynamic")
+
+
+def test_ctrl_c_during_the_evaluation_keeps_the_trained_model(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    slow = ["--epochs", "1", "--hidden", "8", "--evaluation-samples", "1000000"]
+    args = [sys.executable, "-m", "aevb", "fit", str(digits), "--out", str(out), *slow]
+    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "model.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the trained model is in" in error
+    assert "Traceback" not in error
+    assert len(aevb.load(out).history) == 1
+
+
+def test_a_full_disk_is_one_line(run: Path, monkeypatch, capsys) -> None:
+    from aevb.cli import _commands
+
+    def full(*args: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_commands, "info", full)
+    assert main(["info", str(run)]) == 6
+    assert capsys.readouterr().err == "aevb: cannot write the output: No space left on device\n"
+
+
 def test_plot_and_info(run: Path, tmp_path: Path, capsys) -> None:
     assert main(["plot", str(run), "-o", str(tmp_path / "figures")]) == 0
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
@@ -184,9 +240,12 @@ BAD = [
     ("unknown flag", ["fit", "mnist", "--latentdim", "3"], 2, "--latentdim"),
     ("not a number", ["fit", "mnist", "--epochs", "many"], 2, "many"),
     ("unknown activation", ["fit", "mnist", "--activation", "tahn"], 2, "tanh"),
+    ("swallowed data", ["fit", "--hidden", "16", "x.npy"], 2, "put it before the options"),
+    ("huge seed", ["sample", "{run}", "--seed", "9" * 30, "-o", "s.npy"], 2, "too large"),
+    ("huge batch", ["fit", "mnist", "--batch-size", "9" * 12], 2, "at most 10,000,000"),
     ("zero epochs", ["fit", "mnist", "--epochs", "0"], 2, "epochs must be at least 1"),
     ("long warm-up", ["fit", "mnist", "--kl-warmup", "99", "--epochs", "2"], 2, "kl_warmup must not be longer"),
-    ("early stopping", ["fit", "mnist", "--early-stopping", "3", "--validation", "0"], 2, "needs validation data"),
+    ("early stopping", ["fit", "mnist", "--early-stopping", "3", "--validation", "0"], 2, "when early_stopping is on"),
     ("missing config", ["fit", "mnist", "--config", "{tmp}/none.toml"], 2, "none.toml"),
     ("typo in config", ["fit", "mnist", "--config", "{tmp}/typo.toml"], 2, "did you mean 'latent_dim'"),
     ("type in config", ["fit", "mnist", "--config", "{tmp}/type.toml"], 2, "epochs must be a whole number"),

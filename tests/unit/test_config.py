@@ -74,7 +74,7 @@ def test_bad_values(field, value, message):
 
 @pytest.mark.parametrize("validation", [0.0, ""])
 def test_early_stopping_needs_validation_data(validation):
-    with pytest.raises(ConfigError, match="needs validation data"):
+    with pytest.raises(ConfigError, match="when early_stopping is on"):
         Config(early_stopping=2, validation=validation)
     assert Config(early_stopping=2, validation="rows.npy").early_stopping == 2
 

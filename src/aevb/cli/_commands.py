@@ -102,7 +102,7 @@ def encode(args: argparse.Namespace) -> int:
     path = _output.check(args.output)
     latents = fitted.encode(args.data)
     names = [f"z_{j + 1}" for j in range(fitted.latent_dim)]
-    arrays = {"mean": latents.mean} if path.suffix == ".npy" else {"mean": latents.mean, "scale": latents.scale}
+    arrays = {"mean": latents.mean} if path.suffix.lower() == ".npy" else {"mean": latents.mean, "scale": latents.scale}
     _output.write(path, arrays, [*names, *(f"{name}_scale" for name in names)])
     return 0
 

@@ -20,7 +20,7 @@ def check(output: str) -> Path:
         OutputError: the file exists, or its directory does not.
     """
     path = Path(output)
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{output}: unknown kind of file {path.suffix!r}; end it in {', '.join(SUFFIXES)}")
     if path.exists():
         raise OutputError(f"{output} exists already; nothing was overwritten. Name another file, or remove it first")
@@ -32,9 +32,9 @@ def check(output: str) -> Path:
 def write(path: Path, arrays: dict[str, np.ndarray], columns: Sequence[str]) -> None:
     """Write arrays of N rows each: to .npy the first of them, to .npz all by name, to .csv all side by side."""
     buffer = io.BytesIO()
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         np.save(buffer, next(iter(arrays.values())), allow_pickle=False)
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
     else:
         import pyarrow as pa

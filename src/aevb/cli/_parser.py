@@ -71,7 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
     plot = command("plot", "draw the figures of a run")
     _add_run(plot)
     plot.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
-    plot.add_argument("-o", "--output", metavar="DIR", help="directory for the figures (default: figures/ in the run)")
+    plot.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="directory for the figures (default: figures/ in the run); figures that are there already are replaced",
+    )
 
     info = command("info", "layers, configuration, data and result of a run")
     _add_run(info)
@@ -111,7 +116,7 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
             options |= {"choices": get_args(hint), "metavar": "NAME"}
             options["help"] += "; one of " + ", ".join(get_args(hint))
         elif get_origin(hint) is tuple:
-            options |= {"type": int, "nargs": "*", "metavar": "UNITS"}
+            options |= {"type": _units, "nargs": "*", "metavar": "UNITS"}
         elif get_origin(hint) in (Union, types.UnionType):
             kinds = get_args(hint)
             options |= {"type": _number_or_text if str in kinds else float, "metavar": "VALUE"}
@@ -125,6 +130,15 @@ def _number_or_text(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _units(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number; if it is the data, put it before the options: aevb fit DATA --hidden 64"
+        ) from None
 
 
 def _count(text: str) -> int:

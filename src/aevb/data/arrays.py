@@ -88,7 +88,10 @@ def as_labels(labels: NDArray[Any] | None, num_examples: int, name: str) -> NDAr
     if labels is None:
         return None
     if labels.dtype.kind not in "biuU":
-        raise DataError(f"labels of {name!r} have dtype {str(labels.dtype)[:80]}: integers or strings are needed")
+        raise DataError(
+            f"labels of {name!r} have dtype {str(labels.dtype)[:80]}: integers or strings are needed "
+            "(labels.astype(str) makes strings of anything)"
+        )
     if labels.shape not in ((num_examples,), (num_examples, 1)):
         raise DataError(f"{name!r} has {num_examples} rows but labels of shape {labels.shape}: one label per row")
     flat = labels.reshape(num_examples)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,7 @@ from .npy import read_npy, read_npz
 from .table import read_csv
 
 _T = TypeVar("_T")
-Source = str | os.PathLike[str] | NDArray[Any] | Dataset
+Source = str | os.PathLike[str] | NDArray[Any] | jax.Array | Dataset
 
 NAMES: tuple[str, ...] = ("mnist",)
 
@@ -42,6 +43,8 @@ def load(source: Source) -> Dataset:
         return source
     if isinstance(source, np.ndarray):
         return from_array(source, "array")
+    if isinstance(source, jax.Array):
+        return from_array(np.asarray(source), "array")
     if isinstance(source, str) and source == "mnist":
         return embedded.mnist_train()
     path, name = _path(source)
@@ -54,7 +57,7 @@ def load_test(source: Source) -> Dataset | None:
     Raises:
         DataError: as `load`.
     """
-    if isinstance(source, (Dataset, np.ndarray)):
+    if isinstance(source, (Dataset, np.ndarray, jax.Array)):
         return None
     if isinstance(source, str) and source == "mnist":
         return embedded.mnist_test()
