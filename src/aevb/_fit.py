@@ -35,7 +35,7 @@ from aevb.data import (
 )
 from aevb.errors import ConfigError, DataError, DivergenceError
 from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
-from aevb.models import Architecture, build
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Architecture, build, tie
 
 Record = dict[str, Any]
 
@@ -168,20 +168,12 @@ class _Trainer:
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
         steps_per_epoch = -(-num_examples // config.batch_size)
-        self.architecture = Architecture(
-            data_dim=splits.train.rows.shape[1],
-            latent_dim=config.latent_dim,
-            hidden=config.hidden,
-            activation=config.activation,
-            likelihood="bernoulli" if config.likelihood == "bernoulli" else "gaussian",
-            grey=preprocessing.grey,
-            sigmoid_mean=config.sigmoid_mean,
-            min_scale=config.min_scale,
-        )
+        self.architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
         generative, recognition = build(
             self.architecture,
             initialization=config.initialization,
             output_bias=_output_bias(config, preprocessing, splits.train) if config.data_bias else None,
+            pseudo_inputs=self._pseudo_inputs() if config.prior == "vamp" else None,
             key=jax.random.fold_in(self.key, _INIT),
         )
         schedule = train.make_schedule(
@@ -196,16 +188,27 @@ class _Trainer:
             momentum=config.momentum,
             epsilon=config.epsilon,
         )
-        warmup = optax.linear_schedule(0.0, 1.0, config.kl_warmup * steps_per_epoch)
+        self.estimator, self.for_evaluation = _estimators(config, generative, recognition)
+        if config.estimator == "auto" or config.num_samples is None:
+            name = config.estimator
+            if name == "auto":
+                name = "sgvb-b" if isinstance(self.estimator, estimators.SgvbB) else "sgvb-a"
+            self.config = config.replace(estimator=name, num_samples=self.estimator.num_samples)
+        kl_weight = (
+            optax.linear_schedule(0.0, config.kl_weight, config.kl_warmup * steps_per_epoch)
+            if config.kl_warmup
+            else optax.constant_schedule(config.kl_weight)
+        )
         self.algorithm = train.aevb(
             generative,
             recognition,
-            ESTIMATORS[config.estimator](config.num_samples),
+            self.estimator,
             optimizer,
             num_examples=num_examples,
             prepare=preprocessing,
             parameter_prior=config.parameter_prior,
-            kl_weight=warmup if config.kl_warmup else None,
+            kl_weight=kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
+            free_bits=train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
         )
         self.validation = None
         if splits.validation is not None:
@@ -229,12 +232,19 @@ class _Trainer:
         ):
             self.state = state
             parts: dict[str, tuple[float | None, ...]]
-            parts = {"train": (summary.bound, summary.log_likelihood, summary.kl)}
+            assert summary.log_likelihood is not None
+            assert summary.kl is not None
+            elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
+            parts = {"train": (elbo, summary.log_likelihood, summary.kl)}
             if self.validation is not None:
                 parts["validation"] = self._validate()
             record: Record = {"epoch": summary.epoch}
             for part, terms in parts.items():
                 record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
+            if self.estimator.bound_name != "elbo":
+                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound)
+            if config.kl_weight != 1.0 or config.kl_warmup or config.free_bits:
+                record["train_objective"] = _finite(summary.objective)
             record |= {
                 "grad_norm": _finite(summary.grad_norm),
                 "skipped_steps": summary.skipped_steps,
@@ -266,8 +276,19 @@ class _Trainer:
         assert self.validation is not None
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
-        estimate = evaluate.elbo(generative, recognition, self.validation, key)
+        estimate = evaluate.elbo(generative, recognition, self.validation, key, estimator=self.for_evaluation)
         return tuple(None if term is None else evaluate.mean(term).value for term in estimate)
+
+    def _called(self, bound_name: str) -> str:
+        return f"grey_{bound_name}" if self.preprocessing.grey else bound_name
+
+    def _pseudo_inputs(self) -> np.ndarray:
+        """Training rows to start VampPrior's pseudo-inputs from, as the models see them in expectation."""
+        rows = self.splits.train.rows
+        index = np.random.default_rng(self.config.seed).choice(
+            len(rows), self.config.prior_components, replace=len(rows) < self.config.prior_components
+        )
+        return self.preprocessing.expected(rows[np.sort(index)])
 
     def fitted(self, result: Record) -> FittedModel:
         """The model with the parameters that were kept."""
@@ -285,10 +306,48 @@ class _Trainer:
         )
 
 
-ESTIMATORS: dict[str, Callable[[int], estimators.AbstractEstimator]] = {
-    "sgvb-a": estimators.SgvbA,
-    "sgvb-b": estimators.SgvbB,
-}
+def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -> Architecture:
+    flows = config.posterior in ("iaf", "coupling") or config.prior == "flow"
+    try:
+        return Architecture(
+            data_dim=data_dim,
+            latent_dim=config.latent_dim,
+            hidden=config.hidden,
+            activation=config.activation,
+            likelihood="bernoulli" if config.likelihood == "bernoulli" else "gaussian",
+            grey=preprocessing.grey,
+            sigmoid_mean=config.sigmoid_mean,
+            min_scale=config.min_scale,
+            posterior=config.posterior,
+            prior=config.prior,
+            prior_components=config.prior_components if config.prior in ("mixture", "vamp") else 0,
+            flow_steps=config.flow_steps if flows else 0,
+            flow_hidden=config.flow_hidden if flows else (),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _estimators(
+    config: Config, generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel
+) -> tuple[estimators.AbstractEstimator, estimators.AbstractEstimator]:
+    """The estimator to train with, and the one of the ELBO to evaluate with; tried on a row before anything compiles."""
+    for_evaluation = evaluate.elbo_estimator(tie(generative, recognition), recognition)
+    if config.estimator == "auto":
+        return type(for_evaluation)(config.num_samples or 1), for_evaluation
+    try:
+        estimator = estimators.make_estimator(
+            config.estimator,
+            config.num_samples,
+            num_groups=config.num_groups,
+            alpha=config.alpha,
+            ciwae_weight=config.ciwae_weight,
+            baseline=config.baseline,
+        )
+        evaluate.try_estimator(estimator, tie(generative, recognition), recognition)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"estimator {config.estimator} cannot be used here: {error}") from None
+    return estimator, for_evaluation
 
 
 def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:

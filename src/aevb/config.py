@@ -20,7 +20,17 @@ ActivationName = Literal["tanh", "relu", "softplus", "elu", "gelu", "silu", "sig
 InitializationName = Literal["glorot", "paper"]
 OptimizerName = Literal["adam", "adagrad", "rmsprop", "sgd"]
 ScheduleName = Literal["constant", "linear", "cosine", "exponential"]
-EstimatorName = Literal["sgvb-a", "sgvb-b"]
+EstimatorName = Literal[
+    "auto", "sgvb-a", "sgvb-b", "score", "stl", "iwae", "dreg", "vimco", "renyi", "miwae", "piwae", "ciwae"
+]
+BaselineName = Literal["none", "running-mean", "leave-one-out"]
+FamilyName = Literal[
+    "cauchy", "laplace", "logistic", "student-t", "gumbel", "uniform", "triangular", "exponential", "rayleigh", "pareto",
+    "weibull", "gompertz", "erlang", "gamma", "log-normal", "chi-squared", "f", "reciprocal", "beta",
+    "continuous-bernoulli", "dirichlet", "von-mises",
+]  # fmt: skip
+PosteriorName = Literal["gaussian", "full-covariance", "iaf", "coupling", "elliptical", FamilyName]
+PriorName = Literal["normal", "mixture", "vamp", "flow", FamilyName]
 LikelihoodName = Literal["auto", "bernoulli", "gaussian"]
 BinarizationName = Literal["auto", "dynamic", "threshold", "none"]
 ScalingName = Literal["auto", "none", "unit", "standardize"]
@@ -61,8 +71,23 @@ class Config:
     binarization: BinarizationName = _option("auto", "of pixels for bernoulli; none: grey values, no likelihood then")
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
 
-    estimator: EstimatorName = _option("sgvb-b", "of the bound: sgvb-a (eq. 6), sgvb-b (eq. 7)")
-    num_samples: int = _option(1, "latent samples per example and step, L")
+    posterior: PosteriorName = _option("gaussian", "family of q(z | x)")
+    prior: PriorName = _option("normal", "p(z)")
+    prior_components: int = _option(100, "components of the mixture prior, pseudo-inputs of vamp")
+    flow_steps: int = _option(4, "posterior iaf or coupling, prior flow: steps of the flow")
+    flow_hidden: tuple[int, ...] = _option((128,), "the same: units of the hidden layers of each step's network")
+
+    estimator: EstimatorName = _option("auto", "of the bound; auto: sgvb-b where the KL has a closed form, else sgvb-a")
+    num_samples: int | None = _option(
+        None, "latent samples per example and step, L or K; unset: 1, or 5 for bounds of K"
+    )
+    num_groups: int = _option(2, "miwae, piwae: groups of num_samples samples")
+    alpha: float = _option(0.5, "renyi: order of the divergence; 1: ELBO, 0: iwae")
+    ciwae_weight: float = _option(0.5, "ciwae: weight of the ELBO")
+    baseline: BaselineName = _option("none", "score: what is subtracted from log w")
+    kl_weight: float = _option(1.0, "beta of a beta-VAE: weight of the KL in the objective, which is no bound then")
+    free_bits: float = _option(0.0, "nats of KL that each group of latent dimensions has for nothing; no bound then")
+    free_bits_group: int = _option(1, "latent dimensions in such a group")
     parameter_prior: bool = _option(False, "the paper's MAP prior N(0, I) on weight matrices")
     kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to 1")
 
@@ -87,18 +112,28 @@ class Config:
         hints = get_type_hints(type(self))
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, _checked(f.name, getattr(self, f.name), hints[f.name]))
-        for name in ("latent_dim", "num_samples", "epochs", "batch_size"):
+        for name in (
+            "latent_dim", "num_samples", "epochs", "batch_size", "num_groups", "prior_components", "flow_steps",
+            "free_bits_group",
+        ):  # fmt: skip
+            if getattr(self, name) is None:
+                continue
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("kl_warmup", "early_stopping", "evaluation_samples", "seed"):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
-        for name in ("latent_dim", "batch_size", "num_samples"):
-            self._require(getattr(self, name) <= 10_000_000, name, "must be at most 10,000,000")
+        for name in ("latent_dim", "batch_size", "num_samples", "num_groups", "prior_components", "flow_steps"):
+            self._require((getattr(self, name) or 0) <= 10_000_000, name, "must be at most 10,000,000")
         self._require(self.seed < 2**63, "seed", "must be below 2^63")
+        for name in ("hidden", "flow_hidden"):
+            units = getattr(self, name)
+            self._require(all(1 <= u <= 10_000_000 for u in units), name, "needs 1 to 10,000,000 units a layer")
+        self._require(0 <= self.ciwae_weight <= 1, "ciwae_weight", "must lie in [0, 1]")
+        for name in ("kl_weight", "free_bits"):
+            self._require(0 <= getattr(self, name) < float("inf"), name, "must be finite and not negative")
         self._require(
-            all(1 <= u <= 10_000_000 for u in self.hidden),
-            "hidden",
-            "needs at least 1 unit a layer, at most 10,000,000",
+            self.latent_dim % self.free_bits_group == 0, "free_bits_group", f"must divide latent_dim {self.latent_dim}"
         )
+        self._refuse_idle_options()
         for name in ("learning_rate", "min_scale"):
             self._require(0 < getattr(self, name) < float("inf"), name, "must be positive and finite")
         for name in ("beta1", "beta2", "decay", "momentum"):
@@ -115,6 +150,30 @@ class Config:
                 "validation",
                 "must be a share such as 0.1, or a path, when early_stopping is on",
             )
+
+    def _refuse_idle_options(self) -> None:
+        """An option that the chosen parts do not look at must not be changed: it would be ignored in silence."""
+        flows = self.posterior in ("iaf", "coupling") or self.prior == "flow"
+        used = {
+            "num_groups": (self.estimator in ("miwae", "piwae"), "estimators miwae and piwae"),
+            "alpha": (self.estimator == "renyi", "estimator renyi"),
+            "ciwae_weight": (self.estimator == "ciwae", "estimator ciwae"),
+            "baseline": (self.estimator == "score", "estimator score"),
+            "prior_components": (self.prior in ("mixture", "vamp"), "priors mixture and vamp"),
+            "flow_steps": (flows, "posteriors iaf and coupling and prior flow"),
+            "flow_hidden": (flows, "posteriors iaf and coupling and prior flow"),
+            "free_bits_group": (self.free_bits > 0, "free_bits above 0"),
+        }
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        for name, (is_used, owner) in used.items():
+            self._require(is_used or getattr(self, name) == defaults[name], name, f"is an option of {owner} alone")
+        weighed = self.kl_weight != 1.0 or self.kl_warmup or self.free_bits
+        self._require(
+            not weighed or self.estimator in ("auto", "sgvb-a", "sgvb-b", "stl"),
+            "estimator",
+            "does not tell a reconstruction term and a KL apart, as kl_weight, kl_warmup and free_bits need; use sgvb-a, "
+            "sgvb-b or stl with them",
+        )
 
     def _require(self, condition: bool, name: str, what: str) -> None:
         if not condition:

@@ -13,7 +13,7 @@ from aevb._container import read_container, write_container
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
-from aevb.models import Architecture, build
+from aevb.models import AbstractGenerativeModel, Architecture, build, tie, untie
 
 FORMAT = 1
 MODEL_FILE = "model.safetensors"
@@ -25,7 +25,7 @@ def write(
     path: str | Path,
     *,
     architecture: Architecture,
-    generative: eqx.Module,
+    generative: AbstractGenerativeModel,
     recognition: eqx.Module,
     config: Config,
     preprocessing: Preprocessing,
@@ -56,7 +56,7 @@ def write(
         "history": list(history),
         "result": dict(result),
     }
-    write_container(Path(path), header, named_arrays((generative, recognition)))
+    write_container(Path(path), header, named_arrays((untie(generative), recognition)))
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     return {
         "config": Config.from_dict(header["config"]),
         "architecture": architecture,
-        "generative": generative,
+        "generative": tie(generative, recognition),
         "recognition": recognition,
         "preprocessing": Preprocessing.from_dict(header["preprocessing"]),
         "data": data,
@@ -153,7 +153,8 @@ def _dataclass(cls: type[Any], values: Any) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} must be an object")
     names = {f.name for f in dataclasses.fields(cls)}
-    if set(values) != names:
+    needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+    if not needed <= set(values) <= names:  # fields that came later have defaults, which is what older files mean
         raise ValueError(f"{cls.__name__} has the fields {sorted(values)}, expected {sorted(names)}")
     hints = get_type_hints(cls)
     for name, value in values.items():

@@ -29,6 +29,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from aevb.errors import DataError, OutputError
+from aevb.evaluate import EstimatorNoise
 
 # Ten colours that stay apart under red-, green- and blue-blindness (simulated after Machado et al. 2009): any two are
 # 0.19 apart in OKLab, and 0.10 to a colour-blind eye, where matplotlib's default ten come as close as 0.11 and 0.007.
@@ -54,7 +55,7 @@ Target: TypeAlias = Axes | Figure | Sequence[Axes] | NDArray[Any] | None
 
 @runtime_checkable
 class Fitted(Protocol):
-    """The part of a fitted model that the figures need; its prior over z is the standard Gaussian."""
+    """The part of a fitted model that the figures need."""
 
     @property
     def latent_dim(self) -> int: ...
@@ -70,6 +71,9 @@ class Fitted(Protocol):
     def decode(self, z: Any, /) -> NDArray[Any]: ...
     def reconstruct(self, rows: Any, /) -> NDArray[Any]: ...
     def sample(self, num: int, key: jax.Array, /) -> NDArray[Any]: ...
+    def sample_prior(self, num: int, key: jax.Array, /) -> NDArray[Any]: ...
+    @property
+    def has_standard_normal_prior(self) -> bool: ...
 
 
 def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
@@ -151,26 +155,37 @@ def plot_latent_space(fitted: Fitted, rows: Any, labels: Any = None, *, dims: Di
 
 
 def manifold_coordinates(
-    n: int = 20, *, latent_dim: int = 2, dims: Dims = (0, 1), low: float = 0.05, high: float = 0.95, base: Any = None
+    n: int = 20,
+    *,
+    latent_dim: int = 2,
+    dims: Dims = (0, 1),
+    low: float = 0.05,
+    high: float = 0.95,
+    base: Any = None,
+    draws: Any = None,
 ) -> NDArray[np.float64]:
-    """An n × n grid of latent points at evenly spaced quantiles, low to high, of the standard Gaussian prior.
+    """An n × n grid of latent points at evenly spaced quantiles, low to high, of the prior in each axis.
+
+    The prior is the standard Gaussian, or, where `draws` (S, latent_dim) from another one are given, their quantiles
+    stand for its own.
 
     The rows are in reading order for a picture in which the first of `dims` increases to the right and the second
     upwards: row 0 is the upper left, with the lowest first and the highest second coordinate. The other axes stay at
-    `base`, a vector of `latent_dim` numbers (zeros when None).
+    `base`, a vector of `latent_dim` numbers (when None, zeros or the medians of `draws`).
     """
     _check_dims(dims, latent_dim)
     if n < 2:
         raise ValueError(f"expected a grid of n >= 2 points a side, came n = {n}")
     if not 0.0 < low < high < 1.0:
         raise ValueError(f"expected quantiles 0 < low < high < 1, came low = {low}, high = {high}")
-    origin = np.zeros(latent_dim) if base is None else np.asarray(base, dtype=float)
+    origin = np.zeros(latent_dim) if draws is None else np.median(draws, axis=0)
+    origin = origin if base is None else np.asarray(base, dtype=float)
     if origin.shape != (latent_dim,):
         raise ValueError(f"expected a base of shape ({latent_dim},), came {origin.shape}")
-    quantiles = np.array([NormalDist().inv_cdf(p) for p in np.linspace(low, high, n).tolist()])
+    levels = np.linspace(low, high, n)
     grid = np.tile(origin, (n * n, 1))
-    grid[:, dims[0]] = np.tile(quantiles, n)
-    grid[:, dims[1]] = np.repeat(quantiles[::-1], n)
+    grid[:, dims[0]] = np.tile(_quantiles(levels, draws, dims[0]), n)
+    grid[:, dims[1]] = np.repeat(_quantiles(levels, draws, dims[1])[::-1], n)
     return grid
 
 
@@ -182,8 +197,10 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
     """
     if fitted.latent_dim < 2:
         raise ValueError("the manifold is a plane, but this model has one latent dimension; fit with latent_dim >= 2")
-    rest = "" if fitted.latent_dim == 2 else ", the other coordinates at 0"
-    decoded = np.asarray(fitted.decode(manifold_coordinates(n, latent_dim=fitted.latent_dim, dims=dims)))
+    draws = None if fitted.has_standard_normal_prior else fitted.sample_prior(10_000, jax.random.key(0))
+    middle = "0" if draws is None else "their medians"
+    rest = "" if fitted.latent_dim == 2 else f", the other coordinates at {middle}"
+    decoded = np.asarray(fitted.decode(manifold_coordinates(n, latent_dim=fitted.latent_dim, dims=dims, draws=draws)))
     edges = (-0.5, n - 0.5, -0.5, n - 0.5)
     if _is_image(fitted):
         height, width = fitted.event_shape
@@ -196,11 +213,10 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
             cells = panel.imshow(decoded[:, j].reshape(n, n), extent=edges, cmap="viridis")
             panel.figure.colorbar(cells, ax=panel)
             panel.set_title(f"Decoded {_column_names(fitted)[j]}{rest}", fontsize="medium")
-    marks = {"−1": -1.0, "−0.5": -0.5, "0": 0.0, "0.5": 0.5, "1": 1.0}
-    ticks = [(NormalDist().cdf(z) - 0.05) / 0.9 * (n - 1) for z in marks.values()]
     for panel in panels:
         panel.set(xlabel=AXIS.format(dims[0] + 1), ylabel=AXIS.format(dims[1] + 1))
-        panel.set(xticks=ticks, xticklabels=list(marks), yticks=ticks, yticklabels=list(marks))
+        for axis, dim in ((panel.xaxis, dims[0]), (panel.yaxis, dims[1])):
+            axis.set_ticks(*_manifold_ticks(n, draws, dim))
     return panels[0] if _is_image(fitted) else np.array(panels)
 
 
@@ -248,7 +264,7 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
     num = _count(num, 100 if _is_image(fitted) else 1000)
     if _is_image(fitted):
         height, width = fitted.event_shape
-        decoded = np.asarray(fitted.decode(np.asarray(jax.random.normal(key, (num, fitted.latent_dim)))))
+        decoded = np.asarray(fitted.decode(fitted.sample_prior(num, key)))
         columns = math.ceil(math.sqrt(num))
         panel = _panels(ax, 1, (5.5, 5.5 * height / width * math.ceil(num / columns) / columns + 0.3))[0]
         _draw_tiles(panel, decoded.reshape(num, height, width), columns)
@@ -260,6 +276,32 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
         panel.hist(drawn[:, j], bins=30, color=TRAIN)
         panel.set(xlabel=_column_names(fitted)[j], ylabel="samples")
         panel.spines[["top", "right"]].set_visible(False)
+    return np.array(panels)
+
+
+def plot_gradient_variance(lines: Sequence[EstimatorNoise], *, ax: Target = None) -> NDArray[Any]:
+    """Variance of the gradient against the number of samples, a curve per estimator, on logarithmic axes.
+
+    Args:
+        lines: what `aevb.evaluate.compare_estimators` gives.
+        ax: two axes, for the recognition and the generative model's parameters.
+    """
+    panels = _panels(ax, 2, (4.6, 3.8), columns=2)
+    names = list(dict.fromkeys(line.estimator for line in lines))
+    for panel, (group, title) in zip(
+        panels, (("recognition", "recognition model q(z | x)"), ("generative", "generative model p(x, z)")), strict=True
+    ):
+        for i, name in enumerate(names):
+            points = [(line.num_samples, line.groups[group].variance) for line in lines if line.estimator == name]
+            look = {"color": PALETTE[i % len(PALETTE)], "marker": "os^vDP*X"[i % 8], "markersize": 5}
+            panel.plot(*np.array(points, dtype=float).T, label=name, linestyle="--" if "score" in name else "-", **look)
+        panel.set(xscale="log", yscale="log", title=title, xlabel="latent samples per example")
+        counts = sorted({line.num_samples for line in lines})
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.xaxis.minorticks_off()
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("variance of the gradient, summed")
+    panels[1].legend(**LEGEND)
     return np.array(panels)
 
 
@@ -278,24 +320,45 @@ def save_figures(
     }
     if fitted.latent_dim < 2:
         del drawings["manifold"]
-    written = []
-    for name, draw in drawings.items():
-        figure = Figure(facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        path = Path(directory) / f"{name}.png"
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(unfinished, format="png", dpi=150)
-            unfinished.replace(path)
-        except OSError as error:
-            raise OutputError(f"cannot write the figure {path}: {error.strerror or error}") from error
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-        written.append(path)
-    return written
+    return [save_figure(Path(directory) / f"{name}.png", draw) for name, draw in drawings.items()]
+
+
+def save_figure(path: Path, draw: Callable[[Figure], object]) -> Path:
+    """Draw on an empty figure and write it to a .png file, which appears whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    figure = Figure(facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(unfinished, format="png", dpi=150)
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write the figure {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _quantiles(levels: NDArray[Any], draws: Any, dim: int) -> NDArray[Any]:
+    """Quantiles of one axis of the prior: of the standard Gaussian, or of draws."""
+    if draws is None:
+        return np.array([NormalDist().inv_cdf(p) for p in levels.tolist()])
+    return np.quantile(np.asarray(draws)[:, dim], levels)
+
+
+def _manifold_ticks(n: int, draws: Any, dim: int) -> tuple[list[float], list[str]]:
+    """Where on the grid's axis round coordinates lie (for draws: which coordinates lie at round quantiles)."""
+    if draws is None:
+        marks = {"−1": -1.0, "−0.5": -0.5, "0": 0.0, "0.5": 0.5, "1": 1.0}
+        return [(NormalDist().cdf(z) - 0.05) / 0.9 * (n - 1) for z in marks.values()], list(marks)
+    levels = np.linspace(0.05, 0.95, 5)
+    return [(p - 0.05) / 0.9 * (n - 1) for p in levels], [f"{z:.2g}" for z in _quantiles(levels, draws, dim)]
 
 
 def _panels(target: Target, count: int, size: tuple[float, float], columns: int = 1) -> list[Axes]:

@@ -48,6 +48,11 @@ class FakeFitted:
     def sample(self, num, key):
         return np.asarray(jax.random.normal(key, (num, self.data_dim)))
 
+    def sample_prior(self, num, key):
+        return np.asarray(jax.random.normal(key, (num, self.latent_dim)))
+
+    has_standard_normal_prior = True
+
 
 @pytest.fixture
 def axes():

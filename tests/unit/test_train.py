@@ -77,10 +77,10 @@ def counting_algorithm(num_examples: int) -> Algorithm:
         counts = state.params.at[batch.indices].add(1)
         # The row that the index names must be the row that is handed over.
         mismatch = jnp.sum(jnp.abs(batch.rows[:, 1] - batch.indices))
-        return state._replace(params=counts, step=state.step + 1), Metrics(mean, 2 * mean, mean, mismatch)
+        return state._replace(params=counts, step=state.step + 1), Metrics(mean, mean, 2 * mean, mean, mismatch)
 
     def init(key: jax.Array) -> TrainState:
-        return TrainState(jnp.zeros(num_examples, jnp.int32), (), jnp.zeros((), jnp.int32), jnp.array(key))
+        return TrainState(jnp.zeros(num_examples, jnp.int32), (), (), jnp.zeros((), jnp.int32), jnp.array(key))
 
     return Algorithm(init, step, lambda state: state, lambda state, batch: state.params)
 
@@ -336,7 +336,7 @@ def test_exactly_the_step_with_the_bad_row_is_skipped(num):
 def test_skipped_steps_are_left_out_of_the_means():
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         bound = jnp.mean(spoil(state.key, batch.rows[0])) * 0 + jnp.mean(batch.rows[:, 1])
-        return state._replace(step=state.step + 1), Metrics(bound, None, None, bound * 0 + 1)
+        return state._replace(step=state.step + 1), Metrics(bound, bound, None, None, bound * 0 + 1)
 
     rows = numbered_rows(10)
     rows[4, 0] = BAD

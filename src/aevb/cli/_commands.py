@@ -140,9 +140,34 @@ def sample(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """`aevb plot`."""
     fitted = load(args.run)
-    run = Path(args.run)
-    directory = Path(args.output) if args.output else (run if run.is_dir() else run.parent) / "figures"
+    directory = Path(args.output) if args.output else _figures(args.run)
     for path in _draw(fitted, _rows(fitted, args.data)[1], directory):
+        print(path)
+    return 0
+
+
+def compare_estimators(args: argparse.Namespace) -> int:
+    """`aevb compare-estimators`."""
+    fitted = load(args.run)
+    if args.draws < 2:
+        raise ConfigError("--draws must be at least 2, or there is no variance")
+    path = Path(args.output) if args.output else _figures(args.run) / "estimators.png"
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"{path}: the figure is written as .png; end the name in it")
+    part, dataset = _rows(fitted, args.data)
+    lines = []
+    with _tables.gradient_lines(quiet=args.json) as show:
+        for line in fitted.compare_estimators(
+            dataset, num_rows=args.rows, num_samples=tuple(args.num_samples), num_draws=args.draws
+        ):
+            lines.append(line)
+            show(line)
+    if args.json:
+        print(json.dumps({"part": part, "estimators": [line.to_dict() for line in lines]}, indent=2))
+    from aevb.plots import plot_gradient_variance, save_figure
+
+    save_figure(path, lambda figure: plot_gradient_variance(lines, ax=figure))
+    if not args.json:
         print(path)
     return 0
 
@@ -170,6 +195,11 @@ def _left_behind(run: RunDirectory | None) -> str:
     if run.model.exists():
         return f"stopped by Ctrl-C while evaluating; the trained model is in {run.model}"
     return f"stopped by a second Ctrl-C; no model was saved, and {run.path} can be removed"
+
+
+def _figures(run: str) -> Path:
+    path = Path(run)
+    return (path if path.is_dir() else path.parent) / "figures"
 
 
 def _rows(fitted: FittedModel, data: str | None) -> tuple[str, Dataset]:

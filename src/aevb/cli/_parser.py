@@ -78,6 +78,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="directory for the figures (default: figures/ in the run); figures that are there already are replaced",
     )
 
+    compare = command("compare-estimators", "noise of each estimator's gradient at a run's parameters")
+    _add_run(compare)
+    compare.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
+    compare.add_argument("--rows", type=_positive, default=100, metavar="M", help="rows of the minibatch (100)")
+    compare.add_argument(
+        "--num-samples", type=_positive, nargs="+", default=[1, 2, 5, 10], metavar="L", help="latent samples (1 2 5 10)"
+    )
+    compare.add_argument("--draws", type=_positive, default=100, metavar="N", help="gradients for each line (100)")
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    compare.add_argument(
+        "-o", "--output", metavar="FILE", help="the figure, .png (default: figures/estimators.png in the run)"
+    )
+
     info = command("info", "layers, configuration, data and result of a run")
     _add_run(info)
     return parser
@@ -119,7 +132,8 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
             options |= {"type": _units, "nargs": "*", "metavar": "UNITS"}
         elif get_origin(hint) in (Union, types.UnionType):
             kinds = get_args(hint)
-            options |= {"type": _number_or_text if str in kinds else float, "metavar": "VALUE"}
+            kind = _number_or_text if str in kinds else int if int in kinds else float
+            options |= {"type": kind, "metavar": "N" if kind is int else "VALUE"}
         else:
             options |= {"type": hint, "metavar": {int: "N", float: "X", str: "PATH"}[hint]}
         group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **options)

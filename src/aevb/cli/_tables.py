@@ -1,13 +1,17 @@
 """Tables for the terminal."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 from rich.console import Console
 from rich.table import Table
 
+from aevb.evaluate import EstimatorNoise
 from aevb.fitted import FittedModel
+from aevb.models import Linear, untie
 from aevb.rundir import RunDirectory
 
 LABELS = {
@@ -42,7 +46,8 @@ def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
     table = _table(f"nats per example, {evaluation['num_rows']} rows of {part}", "", "mean", "± s.e.")
     for key, label in LABELS.items():
         if key in evaluation:
-            table.add_row(label, *_cells(evaluation[key]))
+            sampled_kl = key == "kl" and not evaluation.get("kl_is_exact", True)
+            table.add_row(label + (", sampled" if sampled_kl else ""), *_cells(evaluation[key]))
     sampled = evaluation["importance_sampled_log_likelihood"]
     if sampled is not None:
         table.add_row(f"log p(x), importance sampling, K={evaluation['num_samples']}", *_cells(sampled))
@@ -57,15 +62,36 @@ def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def gradient_lines(*, quiet: bool) -> Iterator[Callable[[EstimatorNoise], None]]:
+    """A table of gradient noise whose lines appear as they are measured."""
+    columns = ("estimator", "samples", "variance q", "SNR q", "variance p", "SNR p", "ms a draw")
+    form = "{:<21}{:>8}{:>12}{:>9}{:>12}{:>9}{:>11}"
+
+    def show(line: EstimatorNoise) -> None:
+        q, p = line.groups["recognition"], line.groups["generative"]
+        numbers = (f"{q.variance:.3g}", f"{q.signal_to_noise:.3g}", f"{p.variance:.3g}", f"{p.signal_to_noise:.3g}")
+        print(form.format(line.estimator, line.num_samples, *numbers, f"{1e3 * q.seconds_per_draw:.2f}"), flush=True)
+
+    if quiet:
+        yield lambda line: None
+        return
+    print("gradient of the bound per example: variance summed over parameters, and signal-to-noise ratio |E g| / sd,")
+    print("of the recognition model q(z | x) and the generative model p(x, z). iwae and dreg climb their own bound.")
+    print(form.format(*columns))
+    yield show
+
+
 def print_info(fitted: FittedModel) -> None:
     """Layers, configuration, data and result."""
     console = _console()
+    generative = untie(fitted.generative)
     for title, model, first in (
         ("encoder q(z | x)", fitted.recognition, f"x ({fitted.architecture.data_dim})"),
-        ("decoder p(x | z)", fitted.generative, f"z ({fitted.latent_dim})"),
+        ("decoder p(x | z) and prior p(z)", generative, f"z ({fitted.latent_dim})"),
     ):
         console.print(_layers(title, model, first))
-    total = sum(leaf.size for leaf in _arrays((fitted.generative, fitted.recognition)))
+    total = sum(leaf.size for leaf in _arrays((generative, fitted.recognition)))
     console.print(f"total parameters: {total:,}\n")
     data = fitted.data
     console.print(f"data: {data.name}, {data.num_rows} rows of shape {data.event_shape}", soft_wrap=True)
@@ -85,20 +111,19 @@ def _layers(title: str, model: eqx.Module, first: str) -> Table:
     """Layer by layer, as Keras' summary() shows a model."""
     table = _table(title, "layer", "input", "output", "parameters")
     table.add_row("input", "", first, "0")
-    activation = model.trunk.activation  # type: ignore[attr-defined]
-    layers = [(f"hidden {i + 1} ({activation})", layer) for i, layer in enumerate(model.trunk.layers)]  # type: ignore[attr-defined]
-    layers += [(name, getattr(model, name)) for name in ("loc", "raw_scale", "logits") if hasattr(model, name)]
-    for name, layer in layers:
-        size = sum(leaf.size for leaf in _arrays(layer))
-        table.add_row(name, *map(str, layer.weight.shape), f"{size:,}")
+    for path, part in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda part: isinstance(part, Linear)):
+        name = jax.tree_util.keystr(path).lstrip(".")
+        if isinstance(part, Linear):
+            activation = f" ({model.trunk.activation})" if name.startswith("trunk") else ""  # type: ignore[attr-defined]
+            table.add_row(name + activation, *map(str, part.weight.shape), f"{part.weight.size + part.bias.size:,}")
+        elif eqx.is_inexact_array(part):
+            table.add_row(name, "", " x ".join(map(str, part.shape)), f"{part.size:,}")
     table.add_section()
     table.add_row("total", "", "", f"{sum(leaf.size for leaf in _arrays(model)):,}")
     return table
 
 
 def _arrays(tree: Any) -> list[Any]:
-    import jax
-
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 

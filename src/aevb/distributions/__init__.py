@@ -6,20 +6,90 @@ every row. So none is ever stored in a model, returned from a `vmap`, or closed 
 """
 
 from numpyro.distributions import Distribution as Distribution
+from numpyro.distributions import MultivariateNormal as MultivariateNormal
+from numpyro.distributions import MultivariateStudentT as MultivariateStudentT
 from numpyro.distributions import Normal as Normal
 
 from ._bernoulli import Bernoulli as Bernoulli
 from ._bernoulli import BernoulliCrossEntropy as BernoulliCrossEntropy
+from ._families import FAMILIES as FAMILIES
+from ._families import Family as Family
+from ._families import supports_within as supports_within
+from ._gamma import Beta as Beta
+from ._gamma import Chi2 as Chi2
+from ._gamma import Dirichlet as Dirichlet
+from ._gamma import F as F
+from ._gamma import Gamma as Gamma
+from ._inverse_cdf import Cauchy as Cauchy
+from ._inverse_cdf import Erlang as Erlang
+from ._inverse_cdf import Exponential as Exponential
+from ._inverse_cdf import Gompertz as Gompertz
+from ._inverse_cdf import Pareto as Pareto
+from ._inverse_cdf import Rayleigh as Rayleigh
+from ._inverse_cdf import Reciprocal as Reciprocal
+from ._inverse_cdf import Weibull as Weibull
 from ._kl import kl_divergence as kl_divergence
+from ._kl import kl_per_dimension as kl_per_dimension
+from ._likelihoods import ContinuousBernoulli as ContinuousBernoulli
+from ._likelihoods import DiscretizedLogistic as DiscretizedLogistic
+from ._location_scale import LogNormal as LogNormal
+from ._location_scale import MultivariateStudentT as MultivariateStudentT
+from ._location_scale import StudentT as StudentT
+from ._location_scale import Triangular as Triangular
+from ._location_scale import Uniform as Uniform
+from ._reparameterize import Reparameterized as Reparameterized
+from ._reparameterize import location_and_scale as location_and_scale
+from ._reparameterize import rsample_and_log_prob as rsample_and_log_prob
+from ._reparameterize import sample_and_log_prob as sample_and_log_prob
+from ._reparameterize import support_depends_on_parameters as support_depends_on_parameters
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale
+from ._von_mises import VonMises as VonMises
 
 __all__ = [
+    "FAMILIES",
     "Bernoulli",
     "BernoulliCrossEntropy",
+    "Beta",
+    "Categorical",
+    "Cauchy",
+    "Chi2",
+    "ContinuousBernoulli",
+    "Delta",
+    "Dirichlet",
+    "DiscretizedLogistic",
     "Distribution",
+    "Erlang",
+    "Exponential",
+    "F",
+    "Family",
+    "Gamma",
+    "Gompertz",
+    "Gumbel",
+    "Independent",
+    "Laplace",
+    "LogNormal",
+    "Logistic",
+    "MixtureSameFamily",
+    "MultivariateNormal",
+    "MultivariateStudentT",
     "Normal",
+    "Pareto",
+    "Rayleigh",
+    "Reciprocal",
+    "Reparameterized",
+    "StudentT",
+    "Triangular",
+    "Uniform",
+    "VonMises",
+    "Weibull",
     "kl_divergence",
+    "kl_per_dimension",
+    "location_and_scale",
     "log_scale",
     "positive_scale",
+    "rsample_and_log_prob",
+    "sample_and_log_prob",
+    "support_depends_on_parameters",
+    "supports_within",
 ]

@@ -5,12 +5,16 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions.kl import kl_divergence as numpyro_kl_divergence
 
+from ._bernoulli import BernoulliCrossEntropy
+from ._kl_rules import RULES, Rule
+from ._special import expm1_minus
+
 
 def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*batch"]:
     """D_KL(q || p) in nats, in closed form.
 
-    Gaussians use the paper's Appendix B, written so that it keeps its digits when q is near p; other pairs use
-    NumPyro's rules.
+    Gaussians use the paper's Appendix B, written so that it keeps its digits when q is near p; `_kl_rules` has
+    the other pairs, and NumPyro's rules are asked last.
 
     Args:
         q: the distribution that the expectation is over.
@@ -28,16 +32,19 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
         >>> print(kl_divergence(q, p))
         0.5
     """
-    if (
-        isinstance(q, dist.Independent)
-        and isinstance(p, dist.Independent)
-        and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims
-    ):
-        per_dimension = kl_divergence(q.base_dist, p.base_dist)
-        axes = tuple(range(-q.reinterpreted_batch_ndims, 0))
+    if isinstance(q, dist.ExpandedDistribution) or isinstance(p, dist.ExpandedDistribution):
+        shape = jnp.broadcast_shapes(q.batch_shape, p.batch_shape)
+        return jnp.broadcast_to(kl_divergence(_unexpanded(q), _unexpanded(p)), shape)
+    if isinstance(q, dist.Independent) and isinstance(p, dist.Independent):
+        shared = min(q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims)
+        per_dimension = kl_divergence(_less_independent(q, shared), _less_independent(p, shared))
+        axes = tuple(range(-shared, 0))
         return jnp.sum(per_dimension, axis=axes)
     if type(q) is dist.Normal and type(p) is dist.Normal:
         return _normal_normal(q, p)
+    rule = _rule(q, p)
+    if rule is not None:
+        return rule(q, p)
     try:
         return numpyro_kl_divergence(q, p)
     except NotImplementedError:
@@ -47,23 +54,47 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
         ) from None
 
 
+def kl_per_dimension(q: dist.Distribution, p: dist.Distribution) -> Float[Array, " J"]:
+    """D_KL(q_j || p_j) of each latent dimension, for a posterior and a prior whose J dimensions are independent.
+
+    Raises:
+        TypeError: one of them does not fall apart into dimensions, or the pair has no closed form.
+
+    Example:
+        >>> q = dist.Normal(jnp.array([1.0, 0.0]), jnp.ones(2)).to_event(1)
+        >>> print(kl_per_dimension(q, dist.Normal(jnp.zeros(2), jnp.ones(2)).to_event(1)))
+        [0.5 0. ]
+    """
+    for d in (q, p):
+        if not isinstance(d, dist.Independent) or len(d.base_dist.batch_shape) != 1:
+            raise TypeError(
+                f"the KL of single latent dimensions needs independent ones, but {_family(d)} does not fall apart into "
+                "dimensions"
+            )
+    return kl_divergence(q.base_dist, p.base_dist)
+
+
 def _normal_normal(q: dist.Normal, p: dist.Normal) -> Float[Array, "*batch"]:
     r"""Appendix B for one dimension: 1/2 (r_sigma^2 - 1 - log r_sigma^2 + ((mu_q - mu_p) / sigma_p)^2)."""
     log_ratio = 2.0 * (jnp.log(q.scale) - jnp.log(p.scale))  # log(sigma_q^2 / sigma_p^2)
-    return 0.5 * (_expm1_minus(log_ratio) + jnp.square((q.loc - p.loc) / p.scale))
+    return 0.5 * (expm1_minus(log_ratio) + jnp.square((q.loc - p.loc) / p.scale))
 
 
-def _expm1_minus(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """exp(t) - 1 - t, without the cancellation near zero that costs expm1(t) - t half of its digits."""
-    small = jnp.abs(t) < 0.3
-    near = jnp.where(small, t, 0.0)  # both branches stay finite, so that the unused one has no NaN gradient
-    far = jnp.where(small, 1.0, t)
-    # t^2/2! + t^3/3! + ... + t^13/13!, by Horner's rule; at 0.3 what is left out is below 1e-16 of the sum.
-    series = jnp.zeros_like(t)
-    for n in range(13, 2, -1):
-        series = (series + 1.0) * near / n
-    series = (series + 1.0) * near * near / 2.0
-    return jnp.where(small, series, jnp.expm1(far) - far)
+def _rule(q: dist.Distribution, p: dist.Distribution) -> Rule | None:
+    """The rule of the nearest base classes of q and p that have one."""
+    if isinstance(q, BernoulliCrossEntropy) or isinstance(p, BernoulliCrossEntropy):
+        return None  # it is no normalised density, so that there is no divergence from it
+    pairs = ((a, b) for a in type(q).__mro__ for b in type(p).__mro__)
+    return next((RULES[pair] for pair in pairs if pair in RULES), None)
+
+
+def _unexpanded(d: dist.Distribution) -> dist.Distribution:
+    return d.base_dist if isinstance(d, dist.ExpandedDistribution) else d
+
+
+def _less_independent(d: dist.Independent, fewer: int) -> dist.Distribution:
+    left = d.reinterpreted_batch_ndims - fewer
+    return dist.Independent(d.base_dist, left) if left else d.base_dist
 
 
 def _family(d: dist.Distribution) -> str:

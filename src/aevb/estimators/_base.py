@@ -1,23 +1,23 @@
 """What an estimator is, and how the estimates of a minibatch stand for the whole data set (eq. 8)."""
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 
 class Estimate(NamedTuple):
-    """An estimate of the bound on log p(x) for one example (or, after `vmap`, for a batch), in nats, higher is better.
+    """An estimate of a bound on log p(x) for one example (or, after `vmap`, for a batch), in nats, higher is better.
 
-    `bound` is the estimate of the lower bound; its gradient is the estimator's gradient. Where the generative model
-    comes in two parts, bound = log_likelihood - kl:
-    `log_likelihood` estimates E_q[log p(x | z)], the reconstruction term, and `kl` is D_KL(q(z | x) || p(z)), exact
-    with estimator B and sampled with estimator A. For a model that only has `log_joint` both are None.
+    `bound` is the estimate of the estimator's own bound; its gradient is the estimator's gradient. Where the generative
+    model comes in two parts, `log_likelihood` estimates E_q[log p(x | z)], the reconstruction term, and `kl` is
+    D_KL(q(z | x) || p(z)), exact with estimator B and sampled with the others; their difference estimates the ELBO. For
+    a model that only has `log_joint` both are None.
     """
 
     bound: Float[Array, "*batch"]
@@ -26,8 +26,15 @@ class Estimate(NamedTuple):
 
 
 class AbstractEstimator(eqx.Module):
-    """An estimator of the lower bound for ONE example; frozen, and free of arrays."""
+    """An estimator of a bound for ONE example; frozen.
 
+    Most are free of state. One that carries something from step to step (a running mean, say) overrides the last three
+    methods; the training algorithm keeps the state among its own.
+    """
+
+    bound_name: ClassVar[str] = "elbo"  # what `Estimate.bound` is: elbo, iwae_bound, ...
+    # Whether bound = log_likelihood - kl, with gradients that may be weighed against each other.
+    differentiable_terms: ClassVar[bool] = False
     num_samples: eqx.AbstractVar[int]
 
     @abc.abstractmethod
@@ -39,6 +46,20 @@ class AbstractEstimator(eqx.Module):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """Estimate the bound on log p(x). `key` is this example's own."""
+
+    def init_state(self) -> PyTree[Array]:
+        """The state before the first step: arrays, or nothing."""
+        return ()
+
+    def with_state(self, state: PyTree[Array]) -> "AbstractEstimator":
+        """This estimator, knowing the state."""
+        del state
+        return self
+
+    def next_state(self, state: PyTree[Array], estimates: Estimate) -> PyTree[Array]:
+        """The state after a step whose rows had these estimates."""
+        del estimates
+        return state
 
 
 def minibatch_bound(
@@ -52,7 +73,7 @@ def minibatch_bound(
     r"""Eq. 8: L(theta, phi; X) ~ N/M sum_{i=1..M} L~(theta, phi; x_i), the bound of the WHOLE data set.
 
     Args:
-        estimator: SGVB estimator of one example's bound.
+        estimator: estimator of one example's bound.
         keys: M keys, one per row, so that no two rows share noise.
         generative: p_theta(x, z).
         recognition: q_phi(z | x).
@@ -64,3 +85,9 @@ def minibatch_bound(
     """
     estimates = jax.vmap(estimator, in_axes=(0, None, None, 0))(keys, generative, recognition, batch)
     return num_examples / batch.shape[0] * jnp.sum(estimates.bound), estimates
+
+
+def check_num_samples(num_samples: int, *, least: int = 1, why: str = "") -> None:
+    """Raise a ValueError for fewer samples than an estimator needs."""
+    if num_samples < least:
+        raise ValueError(f"num_samples must be at least {least}{why}, got {num_samples}")

@@ -1,23 +1,23 @@
 """The two estimators of section 2.3 of the paper."""
 
-from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import Distribution, kl_divergence
+from aevb.distributions import kl_divergence
 from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
 
-from ._base import AbstractEstimator, Estimate
+from ._base import AbstractEstimator, Estimate, check_num_samples
+from ._log_weights import log_weights, over_samples, reparameterized_samples
 
 
 class SgvbA(AbstractEstimator):
     r"""Estimator A, eq. 6: 1/L sum_l [ log p(x, z_l) - log q(z_l | x) ], z_l = g(eps_l, x).
 
     Asks the generative model for `log_joint` only. Unbiased for the ELBO, and so is its gradient, for theta and phi.
-    Kingma & Welling (2014), section 2.3.
+    Cost: one pass of the encoder, L of the decoder. Kingma & Welling (2014), section 2.3.
 
     Args:
         num_samples: L, latent samples per example.
@@ -26,10 +26,11 @@ class SgvbA(AbstractEstimator):
         TypeError: q(z | x) has no reparameterised sampler.
     """
 
+    differentiable_terms: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        _check_num_samples(self.num_samples)
+        check_num_samples(self.num_samples)
 
     def __call__(
         self,
@@ -39,23 +40,17 @@ class SgvbA(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        q = recognition.posterior(x)
-        z = reparameterized_samples(q, key, self.num_samples)
-        log_q = jnp.mean(q.log_prob(z))
-        if not isinstance(generative, AbstractPriorLikelihood):
-            log_joint = _mean_over_samples(lambda z: generative.log_joint(x, z), z)
-            return Estimate(log_joint - log_q, None, None)
-        log_likelihood = _mean_over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
-        kl = log_q - _mean_over_samples(lambda z: generative.prior().log_prob(z), z)
-        return Estimate(log_likelihood - kl, log_likelihood, kl)
+        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_samples)
+        weights = log_weights(generative, x, z, log_q)
+        return weights.estimate(jnp.mean(weights.log_w))
 
 
 class SgvbB(AbstractEstimator):
     r"""Estimator B, eq. 7: -D_KL(q(z | x) || p(z)) + 1/L sum_l log p(x | z_l), z_l = g(eps_l, x).
 
     The KL is in closed form, so that only the reconstruction term is sampled; typically the variance is lower than
-    estimator A's. Unbiased for the ELBO, and so is its gradient, for theta and phi.
-    Kingma & Welling (2014), section 2.3.
+    estimator A's. Unbiased for the ELBO, and so is its gradient, for theta and phi. Cost: one pass of the encoder, L of
+    the decoder. Kingma & Welling (2014), section 2.3.
 
     Args:
         num_samples: L, latent samples per example.
@@ -65,10 +60,11 @@ class SgvbB(AbstractEstimator):
             q(z | x) has no reparameterised sampler.
     """
 
+    differentiable_terms: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
 
     def __check_init__(self) -> None:
-        _check_num_samples(self.num_samples)
+        check_num_samples(self.num_samples)
 
     def __call__(
         self,
@@ -85,31 +81,6 @@ class SgvbB(AbstractEstimator):
             )
         q = recognition.posterior(x)
         kl = kl_divergence(q, generative.prior())
-        z = reparameterized_samples(q, key, self.num_samples)
-        log_likelihood = _mean_over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
+        z, _ = reparameterized_samples(q, key, self.num_samples)
+        log_likelihood = jnp.mean(over_samples(lambda z: generative.likelihood(z).log_prob(x), z))
         return Estimate(log_likelihood - kl, log_likelihood, kl)
-
-
-def reparameterized_samples(q: Distribution, key: PRNGKeyArray, num_samples: int) -> Float[Array, "L *z"]:
-    """z_l = g(eps_l, x) for l = 1..L (section 2.4): samples of q through which gradients flow.
-
-    Raises:
-        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
-            wrong.
-    """
-    if not q.has_rsample:
-        raise TypeError(
-            f"{type(q).__name__} has no reparameterised sampler, so the gradient of an SGVB estimator would miss "
-            "its encoder; use a posterior family that has one"
-        )
-    return q.rsample(key, (num_samples,))
-
-
-def _mean_over_samples(f: Callable[[Array], Float[Array, ""]], z: Float[Array, "L *z"]) -> Float[Array, ""]:
-    """1/L sum_l f(z_l). One sample goes without an axis of its own, which would cost XLA two transposes a layer."""
-    return f(z[0]) if len(z) == 1 else jnp.mean(jax.vmap(f)(z))
-
-
-def _check_num_samples(num_samples: int) -> None:
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}")

@@ -1,9 +1,10 @@
 """The bound on held-out data."""
 
+import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Real
 
-from aevb.estimators import AbstractEstimator, Estimate, SgvbB
+from aevb.estimators import AbstractEstimator, Estimate, SgvbA, SgvbB
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._rows import map_rows
@@ -42,6 +43,28 @@ def elbo(
     args = (SgvbB() if estimator is None else estimator, generative, recognition)
     estimate: Estimate = map_rows(_elbo_of_row, args, rows, key, batch_size=batch_size)
     return estimate
+
+
+def elbo_estimator(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> SgvbA | SgvbB:
+    """Estimator B where the KL of this posterior to this prior has a closed form, else estimator A. Runs nothing."""
+    try:
+        try_estimator(SgvbB(), generative, recognition)
+    except TypeError:
+        return SgvbA()
+    return SgvbB()
+
+
+def try_estimator(
+    estimator: AbstractEstimator, generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel
+) -> None:
+    """Raise what the estimator would raise on this pair of models: a trace by shapes, nothing is computed.
+
+    Raises:
+        TypeError: the estimator cannot be used with these models; says why.
+    """
+    x = jax.eval_shape(generative.sample, jax.random.key(0))[0]
+    x = jax.ShapeDtypeStruct(x.shape, jax.numpy.result_type(float))
+    jax.eval_shape(lambda key, x: estimator(key, generative, recognition, x), jax.eval_shape(jax.random.key, 0), x)
 
 
 def _elbo_of_row(

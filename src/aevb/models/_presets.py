@@ -1,13 +1,37 @@
 """The models that can be named in a configuration and written to a file: a closed list, described by plain values."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.distributions import FAMILIES, supports_within
+
+from ._contracts import AbstractRecognitionModel
 from ._networks import ACTIVATIONS, Activation, Initialization
+from ._posteriors import FamilyRecognition, FlowRecognition, FullCovarianceRecognition
+from ._priors import AbstractPrior, FlowPrior, MixturePrior, StandardPrior, VampPrior
 from ._vae import BernoulliGenerative, GaussianGenerative, GaussianRecognition
+
+_FLOWS = ("iaf", "coupling")
+_MIXTURES = ("mixture", "vamp")
+
+POSTERIORS: tuple[str, ...] = (
+    "gaussian",
+    "full-covariance",
+    "elliptical",
+    *_FLOWS,
+    *(name for name in FAMILIES if name != "normal"),
+)
+PRIORS: tuple[str, ...] = (
+    "normal",
+    *_MIXTURES,
+    "flow",
+    *(name for name, family in FAMILIES.items() if family.can_be_prior and name != "normal"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,9 +47,19 @@ class Architecture:
         grey: bernoulli only: x are grey values, and `log_prob` is minus a cross-entropy.
         sigmoid_mean: gaussian only.
         min_scale: gaussian only.
+        posterior: q(z | x), one of `POSTERIORS`.
+        prior: p(z), one of `PRIORS`.
+        prior_components: K of the priors "mixture" and "vamp".
+        flow_steps: of the posteriors "iaf" and "coupling" and of the prior "flow".
+        flow_hidden: units of each hidden layer of a flow's networks.
 
     Raises:
-        ValueError: a value is out of range, or not one of the closed list.
+        ValueError: a value is out of range, or not one of the closed list, or without effect on this model, or z
+            could lie where the prior has no density.
+
+    Example:
+        >>> Architecture(784, 2, (500,), "tanh", "bernoulli", posterior="iaf", flow_steps=2, flow_hidden=(64,)).prior
+        'normal'
     """
 
     data_dim: int
@@ -36,10 +70,15 @@ class Architecture:
     grey: bool = False
     sigmoid_mean: bool = False
     min_scale: float = 1e-3
+    posterior: str = "gaussian"
+    prior: str = "normal"
+    prior_components: int = 0
+    flow_steps: int = 0
+    flow_hidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = (self.data_dim, self.latent_dim, *self.hidden)
-        if not all(isinstance(s, int) and 1 <= s <= 10_000_000 for s in sizes) or len(self.hidden) > 1000:
+        sizes = (self.data_dim, self.latent_dim, *self.hidden, *self.flow_hidden)
+        if not all(isinstance(s, int) and 1 <= s <= 10_000_000 for s in sizes) or len(sizes) > 1000:
             raise ValueError(f"sizes of layers must be whole numbers of at least 1, got {sizes}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}")
@@ -47,6 +86,40 @@ class Architecture:
             raise ValueError(f"unknown likelihood {self.likelihood!r}; choose bernoulli or gaussian")
         if not 0 < self.min_scale < float("inf"):
             raise ValueError(f"min_scale must be positive and finite, got {self.min_scale}")
+        if self.posterior not in POSTERIORS:
+            raise ValueError(f"unknown posterior {self.posterior!r}; choose one of {', '.join(POSTERIORS)}")
+        if self.prior not in PRIORS:
+            raise ValueError(f"unknown prior {self.prior!r}; choose one of {', '.join(PRIORS)}")
+        self._check_latent_distributions()
+
+    def _check_latent_distributions(self) -> None:
+        flow = self.posterior in _FLOWS or self.prior == "flow"
+        _check_count("prior_components", self.prior_components, self.prior in _MIXTURES, "the priors mixture and vamp")
+        _check_count("flow_steps", self.flow_steps, flow, "the posteriors iaf and coupling and the prior flow")
+        if self.flow_hidden and not flow:
+            raise ValueError(
+                f"flow_hidden is for the posteriors iaf and coupling and the prior flow, got {self.flow_hidden}; "
+                "leave it empty"
+            )
+        if self.latent_dim < 2 and "dirichlet" in (self.posterior, self.prior):
+            raise ValueError("a dirichlet latent sums to 1, so it needs latent_dim >= 2: of one number nothing is left")
+        if self.prior != "vamp" and not supports_within(_support(self.posterior), _support(self.prior)):
+            raise ValueError(
+                f"the posterior {self.posterior!r} puts z where the prior {self.prior!r} has no density, and the KL "
+                "between them is infinite; choose a prior whose support holds the posterior's, or prior 'vamp'"
+            )
+
+
+def _check_count(name: str, value: int, used: bool, user: str) -> None:
+    if used and not (isinstance(value, int) and 1 <= value <= 1_000_000):
+        raise ValueError(f"{name} must be a whole number of at least 1 for this model, got {value}")
+    if not used and value != 0:
+        raise ValueError(f"{name} is for {user}, got {value}; leave it at 0")
+
+
+def _support(name: str) -> Any:
+    """Of a posterior or a prior; those that are no family's name live on all of R^J."""
+    return FAMILIES[name if name in FAMILIES else "normal"].support
 
 
 def build(
@@ -54,23 +127,59 @@ def build(
     *,
     initialization: Initialization = "glorot",
     output_bias: Float[Array, " D"] | None = None,
+    pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
     key: PRNGKeyArray,
-) -> tuple[BernoulliGenerative | GaussianGenerative, GaussianRecognition]:
+) -> tuple[BernoulliGenerative | GaussianGenerative, AbstractRecognitionModel]:
     """The generative and the recognition model of an architecture, at their initial parameters.
+
+    With the prior "vamp" the generative model still needs `tie(generative, recognition)` before it is asked for p(z).
 
     Args:
         architecture: what to build.
         initialization: of the weights.
         output_bias: of the decoder's mean or logits, shape (D,); None: as `initialization` says.
+        pseudo_inputs: of the prior "vamp", shape (K, D): rows of the training data are a good start; None: noise.
         key: for the initial weights.
     """
     a = architecture
     p_key, q_key = jax.random.split(key)
-    recognition = GaussianRecognition(a.data_dim, a.latent_dim, a.hidden, a.activation, initialization, key=q_key)
+    # Folded, not split off, so that the two keys above do not depend on what prior there is.
+    prior = _build_prior(a, pseudo_inputs, jax.random.fold_in(key, 2))
+    recognition = _build_recognition(a, initialization, q_key)
     shape = (a.data_dim, a.latent_dim, a.hidden[::-1], a.activation, initialization)
     if a.likelihood == "bernoulli":
-        return BernoulliGenerative(*shape, output_bias=output_bias, grey=a.grey, key=p_key), recognition
+        return BernoulliGenerative(*shape, output_bias=output_bias, grey=a.grey, prior=prior, key=p_key), recognition
     generative = GaussianGenerative(
-        *shape, sigmoid_mean=a.sigmoid_mean, min_scale=a.min_scale, output_bias=output_bias, key=p_key
+        *shape, sigmoid_mean=a.sigmoid_mean, min_scale=a.min_scale, output_bias=output_bias, prior=prior, key=p_key
     )
     return generative, recognition
+
+
+def _build_recognition(a: Architecture, initialization: Initialization, key: PRNGKeyArray) -> AbstractRecognitionModel:
+    shape = (a.data_dim, a.latent_dim, a.hidden, a.activation, initialization)
+    if a.posterior == "gaussian":
+        return GaussianRecognition(*shape, key=key)
+    if a.posterior in ("full-covariance", "elliptical"):
+        return FullCovarianceRecognition(*shape, elliptical=a.posterior == "elliptical", key=key)
+    if a.posterior in _FLOWS:
+        return FlowRecognition(*shape, flow=a.posterior, steps=a.flow_steps, flow_hidden=a.flow_hidden, key=key)
+    return FamilyRecognition(*shape, family=a.posterior, key=key)
+
+
+def _build_prior(
+    a: Architecture, pseudo_inputs: Float[Array | np.ndarray, "K D"] | None, key: PRNGKeyArray
+) -> AbstractPrior:
+    if a.prior == "mixture":
+        return MixturePrior(a.latent_dim, a.prior_components, key=key)
+    if a.prior == "flow":
+        return FlowPrior(a.latent_dim, steps=a.flow_steps, hidden=a.flow_hidden, activation=a.activation, key=key)
+    if a.prior != "vamp":
+        return StandardPrior(a.latent_dim, a.prior)
+    unit_interval = a.likelihood == "bernoulli" or a.sigmoid_mean
+    expected = (a.prior_components, a.data_dim)
+    if pseudo_inputs is None:
+        pseudo_inputs = jax.random.normal(key, expected)
+        pseudo_inputs = jax.nn.sigmoid(pseudo_inputs) if unit_interval else pseudo_inputs
+    if pseudo_inputs.shape != expected:
+        raise ValueError(f"pseudo_inputs must have shape {expected}, K rows of D columns, got {pseudo_inputs.shape}")
+    return VampPrior(a.latent_dim, jnp.asarray(pseudo_inputs, float), unit_interval=unit_interval)

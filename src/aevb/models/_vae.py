@@ -9,6 +9,7 @@ from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Distribution, N
 
 from ._contracts import AbstractPriorLikelihood, AbstractRecognitionModel
 from ._networks import MLP, Activation, Initialization, Linear
+from ._priors import AbstractPrior, StandardPrior
 
 
 class GaussianRecognition(AbstractRecognitionModel):
@@ -49,7 +50,7 @@ class GaussianRecognition(AbstractRecognitionModel):
 
 
 class StandardNormalPrior(AbstractPriorLikelihood):
-    """p(z) = N(0, I): the prior that both decoders below share. It has no parameters."""
+    """p(z) = N(0, I), without parameters: for a model of one's own that writes its `likelihood` and nothing else."""
 
     latent_dim: eqx.AbstractVar[int]
 
@@ -58,7 +59,17 @@ class StandardNormalPrior(AbstractPriorLikelihood):
         return Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)).to_event(1)
 
 
-class BernoulliGenerative(StandardNormalPrior):
+class Decoder(AbstractPriorLikelihood):
+    """What both decoders below share: p(z) is the distribution of a module, `latent_prior`."""
+
+    latent_prior: eqx.AbstractVar[AbstractPrior]
+
+    def prior(self) -> Distribution:
+        """p(z) over J dimensions."""
+        return self.latent_prior.distribution()
+
+
+class BernoulliGenerative(Decoder):
     r"""Bernoulli MLP as decoder (Appendix C.1): p(x | z) = prod_d Bernoulli(x_d; y_d), y = sigmoid(W h + b).
 
     h = MLP(z). Works on logits throughout; y itself is never put through a logarithm.
@@ -71,11 +82,13 @@ class BernoulliGenerative(StandardNormalPrior):
             image. None: as `initialization` says.
         grey: x are grey values in [0, 1] and `log_prob` is minus a cross-entropy, not a log-likelihood
             (`BernoulliCrossEntropy`).
+        prior: of z; None: N(0, I).
         key: for the initial weights.
     """
 
     trunk: MLP
     logits: Linear
+    latent_prior: AbstractPrior
     latent_dim: int = eqx.field(static=True)
     grey: bool = eqx.field(static=True)
 
@@ -89,11 +102,13 @@ class BernoulliGenerative(StandardNormalPrior):
         *,
         output_bias: Float[Array, " D"] | None = None,
         grey: bool = False,
+        prior: AbstractPrior | None = None,
         key: PRNGKeyArray,
     ):
         trunk_key, logits_key = jax.random.split(key)
         self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
         self.logits = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
+        self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
         self.latent_dim = latent_dim
         self.grey = grey
 
@@ -104,7 +119,7 @@ class BernoulliGenerative(StandardNormalPrior):
         return family(logits).to_event(1)
 
 
-class GaussianGenerative(StandardNormalPrior):
+class GaussianGenerative(Decoder):
     r"""Gaussian MLP as decoder (Appendix C.2): p(x | z) = N(mu, diag sigma^2), both of them functions of z.
 
     h = MLP(z); mu = W_mu h + b_mu, or its sigmoid; sigma = min_scale + positive_scale(W_sigma h + b_sigma).
@@ -117,12 +132,14 @@ class GaussianGenerative(StandardNormalPrior):
         min_scale: floor of sigma, in units of x as the model sees it (after scaling). Without one the likelihood is
             unbounded.
         output_bias: initial b_mu, shape (D,).
+        prior: of z; None: N(0, I).
         key: for the initial weights.
     """
 
     trunk: MLP
     loc: Linear
     raw_scale: Linear
+    latent_prior: AbstractPrior
     latent_dim: int = eqx.field(static=True)
     sigmoid_mean: bool = eqx.field(static=True)
     min_scale: float = eqx.field(static=True)
@@ -138,12 +155,14 @@ class GaussianGenerative(StandardNormalPrior):
         sigmoid_mean: bool = False,
         min_scale: float = 1e-3,
         output_bias: Float[Array, " D"] | None = None,
+        prior: AbstractPrior | None = None,
         key: PRNGKeyArray,
     ):
         trunk_key, loc_key, scale_key = jax.random.split(key, 3)
         self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
         self.loc = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
         self.raw_scale = Linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
+        self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
         self.latent_dim = latent_dim
         self.sigmoid_mean = sigmoid_mean
         self.min_scale = min_scale

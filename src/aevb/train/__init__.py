@@ -5,9 +5,13 @@ from ._algorithm import Algorithm as Algorithm
 from ._algorithm import Batch as Batch
 from ._algorithm import Metrics as Metrics
 from ._algorithm import TrainState as TrainState
+from ._full_vb import ParameterPosterior as ParameterPosterior
+from ._full_vb import full_vb as full_vb
+from ._full_vb import parameter_posterior as parameter_posterior
 from ._loop import EpochSummary as EpochSummary
 from ._loop import compile_epoch as compile_epoch
 from ._loop import epochs as epochs
+from ._objective import FreeBits as FreeBits
 from ._optimizers import OPTIMIZERS as OPTIMIZERS
 from ._optimizers import SCHEDULES as SCHEDULES
 from ._optimizers import Optimizer as Optimizer

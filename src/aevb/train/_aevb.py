@@ -8,16 +8,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from aevb.estimators import AbstractEstimator, Estimate, minibatch_bound
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.estimators import AbstractEstimator, minibatch_bound
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
 
-from ._algorithm import Algorithm, Batch, Metrics, TrainState
-
-
-def as_float(key: PRNGKeyArray, row: Array) -> Float[Array, " D"]:
-    """The default preparation of a row: the values as they are stored, as floats. Needs no noise."""
-    del key
-    return row.astype(jnp.result_type(float))
+from ._algorithm import Algorithm, Batch, TrainState
+from ._ascent import Outcome, Pair, Prepare, as_float, gradient_steps, prepared_rows
+from ._objective import FreeBits, free_bits_kl
 
 
 def aevb(
@@ -27,9 +23,10 @@ def aevb(
     optimizer: optax.GradientTransformation,
     *,
     num_examples: int,
-    prepare: Callable[[PRNGKeyArray, Array], Float[Array, " D"]] = as_float,
+    prepare: Prepare = as_float,
     parameter_prior: bool = False,
     kl_weight: Callable[[Int[Array, ""]], Float[Array, ""]] | None = None,
+    free_bits: FreeBits | None = None,
 ) -> Algorithm:
     r"""Minibatch AEVB (Kingma & Welling 2014, Algorithm 1).
 
@@ -40,89 +37,76 @@ def aevb(
     and moves theta and phi together along the gradient of L~ / N, that is, of the bound per example. (The paper
     ascends L~ itself; an adaptive optimiser does not see the factor N, plain SGD's learning rate does.)
 
-    Row i of step t uses noise from `fold_in(fold_in(key, t), i)`, with i its index in the data set.
-
     A step whose bound or gradient is not finite is skipped whole; see `Metrics`.
 
     Args:
         generative: p_theta(x, z), at its initial parameters.
         recognition: q_phi(z | x), at its initial parameters.
-        estimator: SGVB estimator, `SgvbA` or `SgvbB`.
+        estimator: of the bound; any of `aevb.estimators`.
         optimizer: any Optax gradient transformation; it is given the gradient of a loss, to be descended.
         num_examples: N, rows of the data set. It weighs the prior over parameters against the data.
         prepare: pure function of (key, one row as stored) that gives the x that the models see. Called at each
             presentation with fresh noise, so it may binarise or dequantise.
         parameter_prior: adds log N(W; 0, I) of all weight matrices (leaves of two or more axes, of theta and phi;
             biases excluded), as the paper's MAP criterion.
-        kl_weight: schedule step -> weight of the KL in the objective (KL warm-up). The metrics' `bound` is the
-            unweighted one all the same.
+        kl_weight: schedule step -> weight of the KL in the objective: KL warm-up (Sonderby et al. 2016), or the beta of
+            a beta-VAE (Higgins et al. 2017). The metrics' `bound` is the unweighted one all the same.
+        free_bits: nats that each latent dimension (or group) is given for nothing; see `FreeBits`.
 
     Returns:
         An `Algorithm`.
 
     Raises:
-        TypeError: (when the step is traced) `kl_weight` with a model that does not tell its KL apart.
+        TypeError: `kl_weight` or `free_bits` with an estimator of another bound than the ELBO, or one whose terms carry
+            no gradient; or (when the step is traced) with a model that does not tell its KL apart.
 
     Example:
         See `examples/own_model.py`.
     """
-    params, static = eqx.partition((generative, recognition), eqx.is_inexact_array)
+    if (kl_weight is not None or free_bits is not None) and not estimator.differentiable_terms:
+        raise TypeError(
+            f"{type(estimator).__name__} does not estimate a reconstruction term and a KL whose gradients could be "
+            "weighed against each other; use SgvbA, SgvbB or StickingTheLanding with kl_weight and free_bits"
+        )
+    params, static = eqx.partition((untie(generative), recognition), eqx.is_inexact_array)
 
-    def model(state: TrainState) -> tuple[AbstractGenerativeModel, AbstractRecognitionModel]:
-        pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel] = eqx.combine(state.params, static)
-        return pair
+    def pair_of(params: PyTree[Array]) -> Pair:
+        generative, recognition = eqx.combine(params, static)
+        return tie(generative, recognition), recognition
+
+    def model(state: TrainState) -> Pair:
+        return pair_of(state.params)
 
     def init(key: PRNGKeyArray) -> TrainState:
         # Copies: the compiled epoch donates its state, and the caller's own arrays must survive that.
         own = jax.tree.map(jnp.array, params)
-        return TrainState(own, optimizer.init(own), jnp.zeros((), jnp.int32), jnp.array(key))
+        step = jnp.zeros((), jnp.int32)
+        return TrainState(own, optimizer.init(own), estimator.init_state(), step, jnp.array(key))
 
-    def loss(params: PyTree[Array], state: TrainState, batch: Batch) -> tuple[Float[Array, ""], Estimate]:
-        generative, recognition = eqx.combine(params, static)
-        step_key = jax.random.fold_in(state.key, state.step)
-        row_keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(step_key, i)))(batch.indices)
-        x = jax.vmap(prepare)(row_keys[:, 0], batch.rows)
-        bound, estimates = minibatch_bound(estimator, row_keys[:, 1], generative, recognition, x, num_examples)
+    def loss(params: PyTree[Array], state: TrainState, batch: Batch) -> tuple[Float[Array, ""], Outcome]:
+        generative, recognition = pair_of(params)
+        x, keys = prepared_rows(state, batch, prepare)
+        knowing = estimator.with_state(state.estimator_state)
+        bound, estimates = minibatch_bound(knowing, keys, generative, recognition, x, num_examples)
         objective = bound
-        if kl_weight is not None:
+        if kl_weight is not None or free_bits is not None:
             if estimates.kl is None:
                 raise TypeError(
                     f"kl_weight needs a generative model in two parts, prior() and likelihood(z); "
                     f"{type(generative).__name__} has only log_joint, so its KL cannot be weighted"
                 )
-            # N/M sum_i (log p(x | z) - weight * KL) = bound + N (1 - weight) mean(KL)
-            objective = bound + num_examples * (1.0 - kl_weight(state.step)) * jnp.mean(estimates.kl)
+            kl = jnp.mean(estimates.kl)
+            counted = kl if free_bits is None else free_bits_kl(generative, recognition, x, free_bits)
+            weight = 1.0 if kl_weight is None else kl_weight(state.step)
+            # N/M sum_i log p(x_i | z_i) - N weight * KL = bound + N (KL - weight * KL)
+            objective = bound + num_examples * (kl - weight * counted)
+        climbed = objective / num_examples
         if parameter_prior:
             objective = objective + log_parameter_prior(params)
         # The library's one minus sign: here a bound, to be raised, becomes a loss.
-        return -objective / num_examples, estimates
+        return -objective / num_examples, Outcome(climbed, estimates)
 
-    def value_and_gradients(state: TrainState, batch: Batch) -> tuple[tuple[Float[Array, ""], Estimate], PyTree[Array]]:
-        value: tuple[tuple[Float[Array, ""], Estimate], PyTree[Array]]
-        value = jax.value_and_grad(loss, has_aux=True)(state.params, state, batch)
-        return value
-
-    def gradients(state: TrainState, batch: Batch) -> PyTree[Array]:
-        return value_and_gradients(state, batch)[1]
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        (_, estimates), grads = value_and_gradients(state, batch)
-        grad_norm = optax.tree.norm(grads)
-        mean = jax.tree.map(jnp.mean, estimates)
-        metrics = Metrics(mean.bound, mean.log_likelihood, mean.kl, grad_norm)
-
-        def update(params: PyTree[Array], opt_state: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
-
-        def skip(params: PyTree[Array], opt_state: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
-            return params, opt_state
-
-        # A branch, not a `where`: on a CPU the latter reads and writes every moment once more.
-        finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)
-        new_params, opt_state = jax.lax.cond(finite, update, skip, state.params, state.opt_state)
-        return TrainState(new_params, opt_state, state.step + 1, state.key), metrics
-
+    step, gradients = gradient_steps(loss, optimizer, estimator)
     return Algorithm(init, step, model, gradients)
 
 

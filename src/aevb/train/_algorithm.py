@@ -20,6 +20,7 @@ class TrainState(NamedTuple):
 
     params: PyTree[Array]
     opt_state: PyTree[Array]
+    estimator_state: PyTree[Array]  # what the estimator carries from step to step; mostly nothing
     step: Int[Array, ""]  # steps taken, skipped ones included: it names the step's noise
     key: PRNGKeyArray  # the run's key; never split, only folded with a step and a row
 
@@ -31,7 +32,10 @@ class Metrics(NamedTuple):
     state moved.
     """
 
-    bound: Float[Array, "*steps"]
+    bound: Float[Array, "*steps"]  # the estimator's own: an ELBO, or a tighter one
+    objective: Float[
+        Array, "*steps"
+    ]  # what was climbed; differs from `bound` where the KL is weighted or has free bits
     log_likelihood: Float[Array, "*steps"] | None
     kl: Float[Array, "*steps"] | None
     grad_norm: Float[Array, "*steps"]

@@ -69,6 +69,7 @@ class EpochSummary(NamedTuple):
 
     epoch: int  # counted from 1
     bound: float
+    objective: float
     log_likelihood: float | None
     kl: float | None
     grad_norm: float
@@ -138,12 +139,14 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
     def mean(values: Any) -> float | None:
         return None if values is None else float(np.sum(np.where(good, values, 0.0) * weights) / total)
 
-    bound, grad_norm = mean(metrics.bound), mean(metrics.grad_norm)
+    bound, objective, grad_norm = mean(metrics.bound), mean(metrics.objective), mean(metrics.grad_norm)
     assert bound is not None
+    assert objective is not None
     assert grad_norm is not None
     return EpochSummary(
         epoch=epoch + 1,
         bound=bound if good.any() else float("nan"),
+        objective=objective if good.any() else float("nan"),
         log_likelihood=mean(metrics.log_likelihood),
         kl=mean(metrics.kl),
         grad_norm=grad_norm,

@@ -1,0 +1,182 @@
+"""Families whose own parameters move the edge of their support: Uniform, Triangular, Pareto, Reciprocal.
+
+NumPyro has all but the Triangular, with densities that are positive outside of their supports too: an importance weight
+or a prior that is asked there would be silently wrong.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions import constraints
+from numpyro.distributions.util import promote_shapes
+
+from ._special import float_dtype, open_uniform
+
+
+class Uniform(dist.Uniform):
+    r"""p(z) = 1 / (high - low), low <= z <= high; z = low + width u.
+
+    NumPyro's has the same density outside its interval, where this one's is zero.
+
+    Args:
+        low: lower edge.
+        high: upper edge.
+        width: high - low, if it is known with more digits than that difference has.
+
+    Example:
+        >>> print(Uniform(0.0, 2.0).log_prob(jnp.array([1.0, 3.0])).round(4))
+        [-0.6931    -inf]
+    """
+
+    pytree_data_fields = ("width",)
+
+    def __init__(
+        self,
+        low: ArrayLike = 0.0,
+        high: ArrayLike = 1.0,
+        *,
+        width: ArrayLike | None = None,
+        validate_args: bool | None = None,
+    ):
+        self.width = high - low if width is None else width
+        super().__init__(low, high, validate_args=validate_args)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.width))
+        z = self.low + self.width * u
+        return z + jax.lax.stop_gradient(jnp.clip(z, self.low, self.high) - z)  # rounding alone can leave the interval
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
+        return jnp.where(inside, -jnp.log(self.width), -jnp.inf)
+
+
+class Triangular(dist.Distribution):
+    r"""A density that rises in a line from `low` to low + peak * width, and falls in one to low + width.
+
+    With y = (z - low) / width, c = peak: p = 2 y / (c width) for y < c, else 2 (1 - y) / ((1 - c) width);
+    y = sqrt(c u) for u < c, else 1 - sqrt((1 - c) (1 - u)). NumPyro has none.
+
+    On an edge the density is zero, but floating-point samples reach it; there the value is taken as half an ulp of y
+    inside, so that the log-probability of a sample is finite.
+
+    Args:
+        low: lower edge.
+        width: of the whole interval.
+        peak: where the mode lies in it, in [0, 1].
+
+    Example:
+        >>> print(Triangular(0.0, 2.0, 0.5).log_prob(jnp.array([0.5, 1.0, 3.0])).round(4))
+        [-0.6931  0.        -inf]
+    """
+
+    arg_constraints: ClassVar = {
+        "low": constraints.real,
+        "width": constraints.positive,
+        "peak": constraints.unit_interval,
+    }
+    reparametrized_params: ClassVar = ["low", "width", "peak"]
+
+    def __init__(self, low: ArrayLike, width: ArrayLike, peak: ArrayLike = 0.5, *, validate_args: bool | None = None):
+        self.low, self.width, self.peak = promote_shapes(low, width, peak)
+        shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(width), jnp.shape(peak))
+        super().__init__(shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=0)
+    def support(self) -> constraints.Constraint:
+        """[low, low + width]."""
+        return constraints.interval(self.low, self.low + self.width)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.width, self.peak))
+        rising = u < self.peak
+        up = jnp.sqrt(jnp.where(rising, self.peak * u, 1.0))
+        down = jnp.sqrt(jnp.where(rising, 1.0, (1 - self.peak) * (1 - u)))
+        return self.low + self.width * jnp.where(rising, up, 1 - down)
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.low + self.width)
+        y = (value - self.low) / self.width
+        half_ulp = jnp.finfo(y.dtype).epsneg
+        y = jnp.clip(jnp.where(inside, y, 0.5), half_ulp, 1 - half_ulp)
+        rising = y < self.peak
+        up = jnp.log(y) - jnp.log(jnp.where(rising, self.peak, 1.0))
+        down = jnp.log1p(-y) - jnp.log1p(-jnp.where(rising, 0.0, self.peak))
+        return jnp.where(inside, jnp.log(2.0) - jnp.log(self.width) + jnp.where(rising, up, down), -jnp.inf)
+
+    @property
+    def mean(self) -> Float[Array, "*batch"]:
+        """low + width (1 + peak) / 3."""
+        return self.low + self.width * (1 + self.peak) / 3
+
+    @property
+    def variance(self) -> Float[Array, "*batch"]:
+        """width^2 (1 - peak + peak^2) / 18."""
+        return jnp.square(self.width) * (1 - self.peak + jnp.square(self.peak)) / 18
+
+
+class Pareto(dist.Pareto):
+    r"""p(z) = alpha scale^alpha / z^(alpha + 1), z >= scale; z = scale (1 - u)^(-1/alpha).
+
+    NumPyro's gives a positive density below `scale`, and overflows at a small alpha.
+
+    Example:
+        >>> print(Pareto(1.0, 2.0).log_prob(jnp.array([0.5, 2.0])).round(4))
+        [   -inf -1.3863]
+    """
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        dtype = float_dtype(self.scale, self.alpha)
+        e = -jnp.log1p(-open_uniform(key, sample_shape + self.batch_shape, dtype))
+        room = 0.5 * jnp.log(jnp.finfo(dtype).max) - jnp.log(jax.lax.stop_gradient(self.scale))
+        return self.scale * jnp.exp(jnp.minimum(e / self.alpha, jnp.maximum(room, 0.0)))
+
+    rsample = sample  # not the base class's, which is NumPyro's chain of transforms
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        inside = jnp.greater_equal(value, self.scale)
+        z = jnp.where(inside, value, self.scale)
+        log_p = jnp.log(self.alpha) - self.alpha * jnp.log(z / self.scale) - jnp.log(z)
+        return jnp.where(inside, log_p, -jnp.inf)
+
+
+class Reciprocal(dist.LogUniform):
+    r"""p(z) = 1 / (z log(high / low)), low <= z <= high: log z is uniform.
+
+    z = low (high / low)^u. NumPyro's has a density outside its support, too.
+
+    Example:
+        >>> print(Reciprocal(1.0, jnp.e).log_prob(jnp.array([2.0, 3.0])).round(4))
+        [-0.6931    -inf]
+    """
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.high))
+        z = self.low * jnp.exp(u * self._log_ratio())
+        # Only rounding can leave the support; lax.stop_gradient keeps the sample's own gradient there.
+        return z + jax.lax.stop_gradient(jnp.clip(z, self.low, self.high) - z)
+
+    rsample = sample
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
+        z = jnp.where(inside, value, 1.0)
+        return jnp.where(inside, -jnp.log(z) - jnp.log(self._log_ratio()), -jnp.inf)
+
+    def _log_ratio(self) -> Float[Array, "*batch"]:
+        """log(high / low); by log1p where the two are close, which keeps its digits."""
+        t = (self.high - self.low) / self.low
+        near = jnp.less(t, 1.0)
+        return jnp.where(near, jnp.log1p(jnp.where(near, t, 0.0)), jnp.log(self.high) - jnp.log(self.low))

@@ -1,0 +1,129 @@
+"""What normalised Gammas make: Dirichlet, Beta, and Fisher & Snedecor's F.
+
+One log-density serves all three, a sum of small terms at every concentration; see `_gamma` for what NumPyro's lose.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpyro.distributions import constraints
+from numpyro.distributions.util import promote_shapes
+
+from ._gamma import gamma_and_log_boost
+from ._special import exp_within, float_dtype, minus_log1p, stirling_rest
+
+
+def dirichlet_log_prob(
+    t: Float[Array, "*shape J"], log_r: Float[Array, "*shape J"], log_jacobian: Float[Array, "*shape"], a: Array
+) -> Float[Array, "*shape"]:
+    r"""log Dirichlet(x; a) from the ratios r_j = x_j / m_j to the mean m_j = a_j / n, n = sum_j a_j, and t_j = r_j - 1.
+
+    sum_j a_j log r_j = -sum_j a_j (r_j - 1 - log r_j), for n sum_j (x_j - m_j) = 0: no cancellation at a large n.
+    """
+    n = jnp.sum(a, axis=-1)
+    constant = 0.5 * (jnp.sum(jnp.log(a / (2 * jnp.pi)), axis=-1) - jnp.log(n / (2 * jnp.pi)))
+    rest = stirling_rest(n) - jnp.sum(stirling_rest(a), axis=-1)
+    return constant + rest - jnp.sum(a * minus_log1p(t, log_r), axis=-1) - log_jacobian
+
+
+def _on_the_simplex(key: PRNGKeyArray, a: Float[Array, "*shape J"], shape: tuple[int, ...]) -> Float[Array, "*shape J"]:
+    g, log_boost = gamma_and_log_boost(key, a, shape)
+    weight = g * jnp.exp(log_boost - jax.lax.stop_gradient(jnp.max(log_boost, axis=-1, keepdims=True)))
+    info = jnp.finfo(a.dtype)
+    return jnp.clip(weight / jnp.sum(weight, axis=-1, keepdims=True), info.tiny, 1 - info.epsneg)
+
+
+class Dirichlet(dist.Dirichlet):
+    """p(x) = Gamma(sum a) prod_j x_j^(a_j - 1) / Gamma(a_j), on the simplex: normalised Gammas.
+
+    Example:
+        >>> print(Dirichlet(jnp.array([1.0, 1.0, 2.0])).log_prob(jnp.array([0.25, 0.25, 0.5])).round(4))
+        1.0986
+    """
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape J"]:
+        """Of shape (*sample_shape, *batch, J)."""
+        a = jnp.asarray(self.concentration, float_dtype(self.concentration))
+        return _on_the_simplex(key, a, sample_shape + a.shape)
+
+    def log_prob(self, value: Float[Array, "*shape J"], intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats, for a value that sums to one."""
+        a = jnp.asarray(self.concentration, value.dtype)
+        mean = a / jnp.sum(a, axis=-1, keepdims=True)
+        x, log_x = value, jnp.log(value)
+        return dirichlet_log_prob((x - mean) / mean, log_x - jnp.log(mean), jnp.sum(log_x, axis=-1), a)
+
+
+class Beta(dist.Beta):
+    """p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b), 0 < x < 1, a = concentration1, b = concentration0.
+
+    Example:
+        >>> print(Beta(2.0, 2.0).log_prob(0.5).round(4))
+        0.4055
+    """
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        a = self._concentrations()
+        return _on_the_simplex(key, a, sample_shape + a.shape)[..., 0]
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        a = self._concentrations()
+        m = a / jnp.sum(a, axis=-1, keepdims=True)
+        d = (value - m[..., 0])[..., None]
+        t = jnp.concatenate([d, -d], axis=-1) / m
+        log_x = jnp.stack([jnp.log(value), jnp.log1p(-jnp.asarray(value))], axis=-1)
+        return dirichlet_log_prob(t, log_x - jnp.log(m), jnp.sum(log_x, axis=-1), a)
+
+    def _concentrations(self) -> Float[Array, "*batch 2"]:
+        both = jnp.broadcast_arrays(self.concentration1, self.concentration0)
+        return jnp.stack(both, axis=-1).astype(float_dtype(*both))
+
+
+class F(dist.Distribution):
+    r"""Fisher & Snedecor's: (chi2_m / m) / (chi2_n / n), m = df1, n = df2. NumPyro has none.
+
+    With a = m / 2, b = n / 2, y = a z / (a z + b) is Beta(a, b), and dy/dz = y (1 - y) / z.
+
+    Example:
+        >>> print(F(2.0, 4.0).log_prob(1.0).round(4))
+        -1.2164
+    """
+
+    arg_constraints: ClassVar = {"df1": constraints.positive, "df2": constraints.positive}
+    support = constraints.positive
+    reparametrized_params: ClassVar = ["df1", "df2"]
+
+    def __init__(self, df1: ArrayLike, df2: ArrayLike, *, validate_args: bool | None = None):
+        self.df1, self.df2 = promote_shapes(df1, df2)
+        shape = jnp.broadcast_shapes(jnp.shape(df1), jnp.shape(df2))
+        super().__init__(shape, validate_args=validate_args)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+        """Of shape (*sample_shape, *batch)."""
+        shape = sample_shape + self.batch_shape
+        of_first, of_second = jax.random.split(key)
+        # Both logarithms are unbounded below at a small df: only their difference is held where z is a normal number.
+        logs = []
+        for k, df in ((of_first, self.df1), (of_second, self.df2)):
+            a = jnp.asarray(0.5 * df, float_dtype(self.df1, self.df2))
+            g, log_boost = gamma_and_log_boost(k, a, shape)
+            logs.append(jnp.log(g / a) + log_boost)
+        return exp_within(logs[0] - logs[1])
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+        """In nats."""
+        a = jnp.stack(jnp.broadcast_arrays(0.5 * self.df1, 0.5 * self.df2), axis=-1)
+        m = a / jnp.sum(a, axis=-1, keepdims=True)
+        m1, m2 = m[..., 0], m[..., 1]
+        inside = jnp.greater(value, 0)
+        z = jnp.where(inside, value, 1.0)
+        below = m1 * z + m2
+        t = jnp.stack([m2 * (z - 1) / below, m1 * (1 - z) / below], axis=-1)
+        log_r = jnp.stack([jnp.log(z) - jnp.log(below), -jnp.log(below)], axis=-1)
+        return jnp.where(inside, dirichlet_log_prob(t, log_r, jnp.log(z), a), -jnp.inf)

@@ -1,0 +1,118 @@
+"""What every sampled bound is made of: log w(z) = log p(x, z) - log q(z | x) at K draws of z."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Real
+
+from aevb.distributions import Distribution, rsample_and_log_prob, support_depends_on_parameters
+from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood
+
+from ._base import Estimate
+
+_Module = TypeVar("_Module")
+
+# More samples than this go through the decoder piece by piece, and the backward pass computes each piece again: memory
+# then grows with K only by the K samples of z, for a third more work.
+CHUNK = 64
+
+
+class LogWeights(NamedTuple):
+    """log w of K samples, and where the generative model has two parts, the terms that it is made of; in nats."""
+
+    log_w: Float[Array, " K"]
+    log_likelihood: Float[Array, " K"] | None  # log p(x | z_k)
+    log_ratio: Float[Array, " K"] | None  # log q(z_k | x) - log p(z_k), whose mean estimates the KL
+
+    def estimate(self, bound: Float[Array, ""]) -> Estimate:
+        """An `Estimate` with this bound, and the ELBO's two terms as means over the samples."""
+        if self.log_likelihood is None or self.log_ratio is None:
+            return Estimate(bound, None, None)
+        return Estimate(bound, jnp.mean(self.log_likelihood), jnp.mean(self.log_ratio))
+
+
+def log_weights(
+    generative: AbstractGenerativeModel, x: Float[Array, "*x"], z: Real[Array, "K *z"], log_q: Float[Array, " K"]
+) -> LogWeights:
+    """log p(x, z_k) - log q(z_k | x) for k = 1..K.
+
+    Args:
+        generative: p(x, z).
+        x: one example.
+        z: K samples.
+        log_q: log q(z_k | x) of each, by whatever q its gradient is wanted of.
+    """
+    if not isinstance(generative, AbstractPriorLikelihood):
+        return LogWeights(over_samples(lambda z: generative.log_joint(x, z), z) - log_q, None, None)
+    log_likelihood = over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
+    log_ratio = log_q - over_samples(lambda z: generative.prior().log_prob(z), z)
+    return LogWeights(log_likelihood - log_ratio, log_likelihood, log_ratio)
+
+
+def over_samples(f: Callable[[Array], Float[Array, ""]], z: Real[Array, "K *z"]) -> Float[Array, " K"]:
+    """f(z_k) for k = 1..K. One sample goes without an axis of its own, which would cost XLA two transposes a layer."""
+    if len(z) == 1:
+        return f(z[0])[None]
+    if len(z) <= CHUNK:
+        return jax.vmap(f)(z)
+    return jax.lax.map(jax.checkpoint(f), z, batch_size=CHUNK)  # type: ignore[no-any-return]
+
+
+def reparameterized_samples(
+    q: Distribution, key: PRNGKeyArray, num_samples: int
+) -> tuple[Float[Array, "K *z"], Float[Array, " K"]]:
+    """z_k = g(eps_k, x) for k = 1..K (section 2.4), through which gradients flow, and log q(z_k | x).
+
+    Raises:
+        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
+            wrong.
+    """
+    return rsample_and_log_prob(q, key, (num_samples,))
+
+
+def log_mean_exp(log_w: Float[Array, "*groups K"]) -> Float[Array, "*groups"]:
+    """log 1/K sum_k exp(log w_k), over the last axis."""
+    return jax.nn.logsumexp(log_w, axis=-1) - jnp.log(jnp.asarray(log_w.shape[-1], log_w.dtype))
+
+
+def stopped(model: _Module) -> _Module:
+    """The same model, whose parameters receive no gradient."""
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+    held: _Module = eqx.combine(jax.lax.stop_gradient(arrays), static)
+    return held
+
+
+def with_gradient_of(value: Float[Array, ""], surrogate: Float[Array, ""]) -> Float[Array, ""]:
+    """A number that is `value`, and whose gradient is the surrogate's."""
+    return jax.lax.stop_gradient(value) + surrogate - jax.lax.stop_gradient(surrogate)
+
+
+@jax.custom_jvp
+def scale_gradient(z: Float[Array, "*shape"], factor: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """z as it is, with its gradient multiplied by `factor` (of the same shape), which itself receives none."""
+    del factor
+    return z
+
+
+@scale_gradient.defjvp
+def _scale_gradient_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    (z, factor), (dz, _) = primals, tangents
+    return z, factor * dz
+
+
+def refuse_moving_support(q: Distribution, what: str) -> None:
+    """Raise where the parameters of q move the edge of its support.
+
+    E_q[grad log q] = 0 needs an edge that stays in place; estimators that drop this term, or are made of it, are wrong
+    without.
+    """
+    if support_depends_on_parameters(q):
+        raise TypeError(
+            f"{what} rests on E_q[grad log q(z)] = 0, which does not hold for a posterior whose parameters move the "
+            "edge of its support, as those of uniform, pareto and reciprocal do; use estimator 'sgvb-a' or 'iwae'"
+        )
