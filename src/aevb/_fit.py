@@ -314,7 +314,7 @@ def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -
             latent_dim=config.latent_dim,
             hidden=config.hidden,
             activation=config.activation,
-            likelihood="bernoulli" if config.likelihood == "bernoulli" else "gaussian",
+            likelihood=config.likelihood,  # type: ignore[arg-type]  # `auto` was resolved
             grey=preprocessing.grey,
             sigmoid_mean=config.sigmoid_mean,
             min_scale=config.min_scale,
@@ -331,7 +331,7 @@ def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -
 def _estimators(
     config: Config, generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel
 ) -> tuple[estimators.AbstractEstimator, estimators.AbstractEstimator]:
-    """The estimator to train with, and the one of the ELBO to evaluate with; tried on a row before anything compiles."""
+    """The estimator to train with, and the one of the ELBO to evaluate with; tried by shapes, before compilation."""
     for_evaluation = evaluate.elbo_estimator(tie(generative, recognition), recognition)
     if config.estimator == "auto":
         return type(for_evaluation)(config.num_samples or 1), for_evaluation
@@ -365,8 +365,8 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
             f"{data.name} has {len(data)} training rows, fewer than the batch of {config.batch_size}; "
             f"set batch_size to {len(data)} or less"
         )
-    if config.sigmoid_mean and likelihood != "gaussian":
-        raise ConfigError("sigmoid_mean is an option of the gaussian likelihood; the bernoulli one has it built in")
+    if config.sigmoid_mean and likelihood in ("bernoulli", "continuous-bernoulli"):
+        raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {likelihood} one has it built in")
     if config.sigmoid_mean and preprocessing.scaling == "standardize":
         raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
     resolved = config.replace(
@@ -401,7 +401,7 @@ def _output_bias(config: Config, preprocessing: Preprocessing, data: Dataset) ->
     for start in range(0, len(data), 10_000):
         total += preprocessing.expected(data.rows[start : start + 10_000]).sum(axis=0, dtype=np.float64)
     mean = total / len(data)
-    if config.likelihood == "bernoulli" or config.sigmoid_mean:
+    if config.likelihood in ("bernoulli", "continuous-bernoulli") or config.sigmoid_mean:
         mean = np.clip(mean, 0.001, 0.999)  # a pixel that is always black must not start at minus infinity
         mean = np.log(mean) - np.log1p(-mean)
     return jnp.asarray(mean, jnp.result_type(float))

@@ -25,13 +25,13 @@ EstimatorName = Literal[
 ]
 BaselineName = Literal["none", "running-mean", "leave-one-out"]
 FamilyName = Literal[
-    "cauchy", "laplace", "logistic", "student-t", "gumbel", "uniform", "triangular", "exponential", "rayleigh", "pareto",
-    "weibull", "gompertz", "erlang", "gamma", "log-normal", "chi-squared", "f", "reciprocal", "beta",
+    "cauchy", "laplace", "logistic", "student-t", "gumbel", "uniform", "triangular", "exponential", "rayleigh",
+    "pareto", "weibull", "gompertz", "erlang", "gamma", "log-normal", "chi-squared", "f", "reciprocal", "beta",
     "continuous-bernoulli", "dirichlet", "von-mises",
 ]  # fmt: skip
 PosteriorName = Literal["gaussian", "full-covariance", "iaf", "coupling", "elliptical", FamilyName]
 PriorName = Literal["normal", "mixture", "vamp", "flow", FamilyName]
-LikelihoodName = Literal["auto", "bernoulli", "gaussian"]
+LikelihoodName = Literal["auto", "bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 BinarizationName = Literal["auto", "dynamic", "threshold", "none"]
 ScalingName = Literal["auto", "none", "unit", "standardize"]
 
@@ -65,8 +65,10 @@ class Config:
     likelihood: LikelihoodName = _option(
         "auto", "p(x | z); auto: bernoulli for binary data, and for uint8 or [0, 1] without column names"
     )
-    sigmoid_mean: bool = _option(False, "gaussian: put the mean through a sigmoid (data in [0, 1])")
-    min_scale: float = _option(0.001, "gaussian: floor of the scale, in units of the scaled data")
+    sigmoid_mean: bool = _option(
+        False, "gaussian, discretized-logistic: put the mean through a sigmoid (data in [0, 1])"
+    )
+    min_scale: float = _option(0.001, "gaussian, discretized-logistic: floor of the scale, in units of the scaled data")
     data_bias: bool = _option(True, "start the decoder's output at the training mean")
     binarization: BinarizationName = _option("auto", "of pixels for bernoulli; none: grey values, no likelihood then")
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
@@ -171,8 +173,8 @@ class Config:
         self._require(
             not weighed or self.estimator in ("auto", "sgvb-a", "sgvb-b", "stl"),
             "estimator",
-            "does not tell a reconstruction term and a KL apart, as kl_weight, kl_warmup and free_bits need; use sgvb-a, "
-            "sgvb-b or stl with them",
+            "does not tell a reconstruction term and a KL apart, as kl_weight, kl_warmup and free_bits need; use "
+            "sgvb-a, sgvb-b or stl with them",
         )
 
     def _require(self, condition: bool, name: str, what: str) -> None:

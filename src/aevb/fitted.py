@@ -268,7 +268,10 @@ class FittedModel:
             num_samples=num_samples if log_likelihood else 0,
             binarization=self.preprocessing.binarization,
             scaling=self.preprocessing.scaling,
-            log_jacobian=self.preprocessing.log_jacobian(self.architecture.data_dim),
+            # Probabilities of levels have no unit to change; densities have.
+            log_jacobian=0.0
+            if self.architecture.likelihood == "discretized-logistic"
+            else self.preprocessing.log_jacobian(self.architecture.data_dim),
             data=DataInfo.of(dataset),
         )
 

@@ -293,7 +293,7 @@ def plot_gradient_variance(lines: Sequence[EstimatorNoise], *, ax: Target = None
     ):
         for i, name in enumerate(names):
             points = [(line.num_samples, line.groups[group].variance) for line in lines if line.estimator == name]
-            look = {"color": PALETTE[i % len(PALETTE)], "marker": "os^vDP*X"[i % 8], "markersize": 5}
+            look: dict[str, Any] = {"color": PALETTE[i % len(PALETTE)], "marker": "os^vDP*X"[i % 8], "markersize": 5}
             panel.plot(*np.array(points, dtype=float).T, label=name, linestyle="--" if "score" in name else "-", **look)
         panel.set(xscale="log", yscale="log", title=title, xlabel="latent samples per example")
         counts = sorted({line.num_samples for line in lines})

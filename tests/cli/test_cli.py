@@ -205,6 +205,55 @@ def test_plot_and_info(run: Path, tmp_path: Path, capsys) -> None:
     assert "sha256:" in out
 
 
+def test_compare_estimators_shows_the_naive_ones_noise(run: Path, tmp_path: Path, capsys) -> None:
+    figure = tmp_path / "noise.png"
+    few = ["--rows", "20", "--num-samples", "2", "--draws", "20"]
+    assert main(["compare-estimators", str(run), *few, "-o", str(figure)]) == 0
+    out = capsys.readouterr().out
+    for name in (
+        "score (naive)",
+        "score, running mean",
+        "score, leave-one-out",
+        "sgvb-a",
+        "sgvb-b",
+        "stl",
+        "iwae",
+        "dreg",
+    ):
+        assert name in out
+    assert all(
+        len(line) <= 90 for line in out.splitlines() if not line.startswith(("gradient", "of the", str(tmp_path)))
+    )
+    assert figure.stat().st_size > 10_000
+    assert main(["compare-estimators", str(run), *few, "-o", str(figure), "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)["estimators"]
+    variance = {line["estimator"]: line["groups"]["recognition"]["variance"] for line in lines}
+    assert variance["score (naive)"] > 100 * variance["sgvb-a"]  # the paper's section 2.2
+    assert {line["bound_name"] for line in lines} == {"elbo", "iwae_bound"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--posterior", "gamma", "--prior", "gamma"],
+        ["--posterior", "iaf", "--flow-steps", "1", "--flow-hidden", "16", "--estimator", "stl"],
+        ["--prior", "vamp", "--prior-components", "5", "--estimator", "dreg", "--num-samples", "3"],
+        ["--likelihood", "discretized-logistic", "--latent-dim", "3"],
+    ],
+    ids=lambda flags: flags[1],
+)
+def test_families_flows_and_priors_from_the_command_line(flags, digits: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "r"
+    assert main(["fit", str(digits), "--out", str(out), *SMALL, *flags]) == 0
+    assert len(list((out / "figures").glob("*.png"))) == 5
+    capsys.readouterr()
+    assert main(["info", str(out)]) == 0
+    assert "total parameters" in capsys.readouterr().out
+    assert main(["evaluate", str(out), "--num-samples", "5", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["elbo"]["mean"]
+    assert again == pytest.approx(aevb.load(out).result["evaluation"]["elbo"]["mean"], rel=1e-4)
+
+
 def test_grey_pixels_are_called_a_cross_entropy(digits: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "grey"
     assert main(["fit", str(digits), "--out", str(out), "--binarization", "none", *SMALL]) == 0
@@ -243,6 +292,11 @@ BAD = [
     ("swallowed data", ["fit", "--hidden", "16", "x.npy"], 2, "put it before the options"),
     ("huge seed", ["sample", "{run}", "--seed", "9" * 30, "-o", "s.npy"], 2, "too large"),
     ("huge batch", ["fit", "mnist", "--batch-size", "9" * 12], 2, "at most 10,000,000"),
+    ("idle option", ["fit", "mnist", "--alpha", "0.2"], 2, "option of estimator renyi alone"),
+    ("infinite KL", ["fit", "mnist", "--prior", "gamma"], 2, "has no density"),
+    ("no closed KL", ["fit", "mnist", "--prior", "mixture", "--estimator", "sgvb-b"], 2, "no closed form"),
+    ("one draw", ["compare-estimators", "{run}", "--draws", "1"], 2, "at least 2"),
+    ("figure's suffix", ["compare-estimators", "{run}", "-o", "x.pdf"], 2, ".png"),
     ("zero epochs", ["fit", "mnist", "--epochs", "0"], 2, "epochs must be at least 1"),
     ("long warm-up", ["fit", "mnist", "--kl-warmup", "99", "--epochs", "2"], 2, "kl_warmup must not be longer"),
     ("early stopping", ["fit", "mnist", "--early-stopping", "3", "--validation", "0"], 2, "when early_stopping is on"),

@@ -12,7 +12,7 @@ from .arrays import blocks
 from .dataset import Dataset
 from .preprocessing import Binarization, Preprocessing, Scaling
 
-Likelihood = Literal["bernoulli", "gaussian"]
+Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 
 _REMEDY = "divide by 255 (or by the maximum), pass uint8, or use --likelihood gaussian"
 
@@ -33,6 +33,8 @@ def choose_preprocessing(
     Bernoulli, "auto": data of only 0 and 1 pass unchanged; other uint8 data are binarised dynamically with maximum 255,
     and other floats in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass as
     grey values and `grey` is set.
+    Continuous Bernoulli and discretised logistic: divided by 255, or passed if they lie in [0, 1] (the latter wants
+    uint8).
     Gaussian, "auto": uint8 arrays are divided by 255 (by 1 if they are only 0 and 1); others, and tables with named
     columns, are standardised column by column.
 
@@ -43,12 +45,21 @@ def choose_preprocessing(
     _check_choice("likelihood", likelihood, get_args(Likelihood))
     _check_choice("binarization", binarization, ("auto", *get_args(Binarization)))
     _check_choice("scaling", scaling, ("auto", *get_args(Scaling)))
-    if likelihood == "gaussian":
+    if likelihood != "bernoulli":
         if binarization in ("dynamic", "threshold"):
             raise ConfigError(
-                f"binarization {binarization!r} gives 0 and 1, which a gaussian likelihood does not model"
+                f"binarization {binarization!r} gives 0 and 1, which a {likelihood} likelihood does not model"
             )
-        return _for_gaussian(dataset, scaling)
+        if likelihood == "gaussian":
+            return _for_gaussian(dataset, scaling)
+        if scaling in ("none", "standardize"):
+            raise ConfigError(f"a {likelihood} likelihood needs data in [0, 1]; use scaling 'unit'")
+        if likelihood == "discretized-logistic" and (dataset.rows.dtype != np.uint8 or _range(dataset)[1] <= 1):
+            raise DataError(
+                f"{dataset.name!r} does not hold levels 0 to 255 as uint8, which are what a discretized-logistic "
+                "likelihood gives probabilities to: use --likelihood continuous-bernoulli or gaussian"
+            )
+        return _for_gaussian(dataset, "unit")
     if scaling == "standardize":
         raise ConfigError("a bernoulli likelihood needs data in [0, 1]: scaling 'standardize' leaves it")
     if binarization in ("dynamic", "threshold") and scaling == "unit":

@@ -5,28 +5,36 @@ pytree leaves come in an order that depends on PYTHONHASHSEED, and one that cros
 every row. So none is ever stored in a model, returned from a `vmap`, or closed over.
 """
 
+from numpyro.distributions import Categorical as Categorical
+from numpyro.distributions import Delta as Delta
 from numpyro.distributions import Distribution as Distribution
+from numpyro.distributions import Gumbel as Gumbel
+from numpyro.distributions import Independent as Independent
+from numpyro.distributions import Laplace as Laplace
+from numpyro.distributions import Logistic as Logistic
+from numpyro.distributions import MixtureSameFamily as MixtureSameFamily
 from numpyro.distributions import MultivariateNormal as MultivariateNormal
-from numpyro.distributions import MultivariateStudentT as MultivariateStudentT
 from numpyro.distributions import Normal as Normal
 
 from ._bernoulli import Bernoulli as Bernoulli
 from ._bernoulli import BernoulliCrossEntropy as BernoulliCrossEntropy
+from ._bounded import Pareto as Pareto
+from ._bounded import Reciprocal as Reciprocal
+from ._bounded import Triangular as Triangular
+from ._bounded import Uniform as Uniform
+from ._dirichlet import Beta as Beta
+from ._dirichlet import Dirichlet as Dirichlet
+from ._dirichlet import F as F
 from ._families import FAMILIES as FAMILIES
-from ._families import Family as Family
 from ._families import supports_within as supports_within
-from ._gamma import Beta as Beta
+from ._family import Family as Family
 from ._gamma import Chi2 as Chi2
-from ._gamma import Dirichlet as Dirichlet
-from ._gamma import F as F
 from ._gamma import Gamma as Gamma
 from ._inverse_cdf import Cauchy as Cauchy
 from ._inverse_cdf import Erlang as Erlang
 from ._inverse_cdf import Exponential as Exponential
 from ._inverse_cdf import Gompertz as Gompertz
-from ._inverse_cdf import Pareto as Pareto
 from ._inverse_cdf import Rayleigh as Rayleigh
-from ._inverse_cdf import Reciprocal as Reciprocal
 from ._inverse_cdf import Weibull as Weibull
 from ._kl import kl_divergence as kl_divergence
 from ._kl import kl_per_dimension as kl_per_dimension
@@ -35,8 +43,6 @@ from ._likelihoods import DiscretizedLogistic as DiscretizedLogistic
 from ._location_scale import LogNormal as LogNormal
 from ._location_scale import MultivariateStudentT as MultivariateStudentT
 from ._location_scale import StudentT as StudentT
-from ._location_scale import Triangular as Triangular
-from ._location_scale import Uniform as Uniform
 from ._reparameterize import Reparameterized as Reparameterized
 from ._reparameterize import location_and_scale as location_and_scale
 from ._reparameterize import rsample_and_log_prob as rsample_and_log_prob

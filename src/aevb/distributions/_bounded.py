@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -42,7 +43,7 @@ class Uniform(dist.Uniform):
         width: ArrayLike | None = None,
         validate_args: bool | None = None,
     ):
-        self.width = high - low if width is None else width
+        self.width = jnp.subtract(high, low) if width is None else width
         super().__init__(low, high, validate_args=validate_args)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
@@ -88,7 +89,7 @@ class Triangular(dist.Distribution):
         shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(width), jnp.shape(peak))
         super().__init__(shape, validate_args=validate_args)
 
-    @constraints.dependent_property(is_discrete=False, event_dim=0)
+    @constraints.dependent_property(is_discrete=False, event_dim=0)  # type: ignore[untyped-decorator]
     def support(self) -> constraints.Constraint:
         """[low, low + width]."""
         return constraints.interval(self.low, self.low + self.width)
@@ -105,7 +106,7 @@ class Triangular(dist.Distribution):
         """In nats."""
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.low + self.width)
         y = (value - self.low) / self.width
-        half_ulp = jnp.finfo(y.dtype).epsneg
+        half_ulp = np.finfo(y.dtype).epsneg
         y = jnp.clip(jnp.where(inside, y, 0.5), half_ulp, 1 - half_ulp)
         rising = y < self.peak
         up = jnp.log(y) - jnp.log(jnp.where(rising, self.peak, 1.0))
@@ -137,7 +138,7 @@ class Pareto(dist.Pareto):
         """Of shape (*sample_shape, *batch)."""
         dtype = float_dtype(self.scale, self.alpha)
         e = -jnp.log1p(-open_uniform(key, sample_shape + self.batch_shape, dtype))
-        room = 0.5 * jnp.log(jnp.finfo(dtype).max) - jnp.log(jax.lax.stop_gradient(self.scale))
+        room = 0.5 * jnp.log(np.finfo(dtype).max) - jnp.log(jax.lax.stop_gradient(self.scale))
         return self.scale * jnp.exp(jnp.minimum(e / self.alpha, jnp.maximum(room, 0.0)))
 
     rsample = sample  # not the base class's, which is NumPyro's chain of transforms

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -33,7 +34,7 @@ def dirichlet_log_prob(
 def _on_the_simplex(key: PRNGKeyArray, a: Float[Array, "*shape J"], shape: tuple[int, ...]) -> Float[Array, "*shape J"]:
     g, log_boost = gamma_and_log_boost(key, a, shape)
     weight = g * jnp.exp(log_boost - jax.lax.stop_gradient(jnp.max(log_boost, axis=-1, keepdims=True)))
-    info = jnp.finfo(a.dtype)
+    info = np.finfo(a.dtype)
     return jnp.clip(weight / jnp.sum(weight, axis=-1, keepdims=True), info.tiny, 1 - info.epsneg)
 
 

@@ -25,8 +25,8 @@ def constrain(kind: Kind, raw: Float[Array, " J"]) -> Float[Array, " J"]:
         raw: any real numbers.
 
     Example:
-        >>> print(constrain("unit", jnp.array([0.0, 4.0])).round(3))
-        [0.5   0.854]
+        >>> print(constrain("unit", jnp.array([0.0])), constrain("positive", jnp.array([0.0])))
+        [0.5] [1.]
     """
     match kind:
         case "real":
@@ -56,6 +56,7 @@ class Family:
         movable: whether the parameters move the lower and the upper edge.
 
     Example:
+        >>> from aevb.distributions import FAMILIES
         >>> q = FAMILIES["gamma"].from_raw({"concentration": jnp.zeros(2), "rate": jnp.zeros(2)})
         >>> print(q.event_shape, q.mean)
         (2,) [1. 1.]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -67,17 +68,17 @@ def log_gamma_sample(key: PRNGKeyArray, concentration: ArrayLike, shape: tuple[i
     """log z of z ~ Gamma(concentration, 1), held where z is a normal number."""
     a = jnp.asarray(concentration, float_dtype(concentration))
     g, log_boost = gamma_and_log_boost(key, a, shape)
-    return jnp.maximum(jnp.log(g) + log_boost, jnp.log(jnp.finfo(a.dtype).tiny))
+    return jnp.maximum(jnp.log(g) + log_boost, jnp.log(np.finfo(a.dtype).tiny))
 
 
 def gamma_log_prob(value: Float[Array, "*shape"], a: ArrayLike, rate: ArrayLike) -> Float[Array, "*shape"]:
     r"""a log x - x - log Gamma(a) - log z, x = rate z, in nats; -inf at z <= 0.
 
-    For a > 1 as -a (r - 1 - log r) + 1/2 log(a / 2 pi) - delta(a) - log z, r = x / a: terms that are small near the mode.
+    For a > 1 as -a (r - 1 - log r) + 1/2 log(a / 2 pi) - delta(a) - log z, r = x / a: small terms near the mode.
     """
     inside = jnp.greater(value, 0)
     z = jnp.where(inside, value, 1.0)
-    x = rate * z
+    x = jnp.asarray(rate) * z
     large = jnp.greater(a, 1.0)
     b = jnp.where(large, a, 2.0)
     stirling = -b * minus_log1p((x - b) / b, jnp.log(x / b)) + 0.5 * jnp.log(b / (2 * jnp.pi)) - stirling_rest(b)
@@ -101,7 +102,7 @@ class Gamma(dist.Gamma):
         """Of shape (*sample_shape, *batch)."""
         a = jnp.asarray(self.concentration, float_dtype(self.concentration, self.rate))
         g, log_boost = gamma_and_log_boost(key, a, sample_shape + self.batch_shape)
-        return jnp.maximum(g * jnp.exp(log_boost) / self.rate, jnp.finfo(a.dtype).tiny)
+        return jnp.maximum(g * jnp.exp(log_boost) / self.rate, np.finfo(a.dtype).tiny)
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
         """In nats."""

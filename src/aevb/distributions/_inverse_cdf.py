@@ -70,7 +70,7 @@ class Rayleigh(dist.Distribution):
     reparametrized_params: ClassVar = ["scale"]
 
     def __init__(self, scale: ArrayLike = 1.0, *, validate_args: bool | None = None):
-        self.scale = scale
+        self.scale = jnp.asarray(scale)
         super().__init__(jnp.shape(scale), validate_args=validate_args)
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
@@ -162,7 +162,7 @@ class Erlang(dist.Distribution):
     def __init__(self, k: int, rate: ArrayLike = 1.0, *, validate_args: bool | None = None):
         if k < 1:
             raise ValueError(f"an Erlang adds one or more waiting times, but k = {k}")
-        self.k, self.rate = k, rate
+        self.k, self.rate = k, jnp.asarray(rate)
         super().__init__(jnp.shape(rate), validate_args=validate_args)
 
     @property

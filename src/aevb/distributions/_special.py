@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -14,10 +15,10 @@ def float_dtype(*parameters: ArrayLike) -> jnp.dtype:
 def open_uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "*shape"]:
     """Uniform on the OPEN interval (0, 1): the middles of 2^23 (2^52) equal cells.
 
-    `jax.random.uniform` returns 0 once in 8 million float32 draws. An exponential made of it is 0, a Weibull's logarithm
-    -inf. The middles are exact in floating point, and lie symmetrically about 1/2.
+    `jax.random.uniform` returns 0 once in 8 million float32 draws. An exponential made of it is 0, the logarithm of a
+    Weibull -inf. The middles are exact in floating point, and lie symmetrically about 1/2.
     """
-    return jax.random.uniform(key, shape, dtype) + jnp.finfo(dtype).eps / 2
+    return jax.random.uniform(key, shape, dtype) + np.finfo(dtype).eps / 2
 
 
 def exp_within(log_z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -26,7 +27,7 @@ def exp_within(log_z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     A positive sample that underflows to 0 has log-probability -inf and NaN gradients; one near the largest number
     overflows in its own derivative. Where the limit holds the gradient is zero, which is that of the limited sampler.
     """
-    info = jnp.finfo(log_z.dtype)
+    info = np.finfo(log_z.dtype)
     # A hair inside, so that the rounding of exp cannot step over the edge.
     low, high = jnp.log(info.tiny) * (1 - 4 * info.eps), 0.5 * jnp.log(info.max)
     return jnp.exp(jnp.clip(log_z, low, high))
@@ -115,4 +116,4 @@ def cumulant_series(u: Float[Array, "*shape"], t: Float[Array, "*shape"], first:
 
 def series_radius(dtype: jnp.dtype) -> float:
     """Where eight terms of that series (it converges for |t| < pi) meet the precision of the type."""
-    return 0.3 if jnp.finfo(dtype).bits <= 32 else 0.02
+    return 0.3 if np.finfo(dtype).bits <= 32 else 0.02

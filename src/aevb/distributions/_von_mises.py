@@ -20,7 +20,7 @@ def wrap(angle: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def one_minus_ratio(kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """1 - A, A = I1(kappa) / I0(kappa): by its asymptotic series where the difference has no digits left."""
-    edge = 20.0 if jnp.finfo(kappa.dtype).bits <= 32 else 200.0
+    edge = 20.0 if np.finfo(kappa.dtype).bits <= 32 else 200.0
     large = kappa > edge
     far, near = jnp.where(large, kappa, edge), jnp.where(large, 1.0, kappa)
     y = 1.0 / far
@@ -91,7 +91,7 @@ def _implicit_gradient(primals: tuple[Array, Array], tangents: tuple[Array, Arra
 class VonMises(dist.VonMises):
     r"""p(z) = e^(kappa cos(z - loc)) / (2 pi I0(kappa)), -pi <= z < pi, kappa = concentration.
 
-    NumPyro's draws no gradient for kappa through its rejection loop, and its gradient of log I0 cancels at a large kappa.
+    NumPyro's has no gradient for kappa through its rejection loop, and that of its log I0 cancels at a large kappa.
     Concentration 0 is the uniform distribution on the circle.
 
     Example:

@@ -58,7 +58,7 @@ def over_samples(f: Callable[[Array], Float[Array, ""]], z: Real[Array, "K *z"])
         return f(z[0])[None]
     if len(z) <= CHUNK:
         return jax.vmap(f)(z)
-    return jax.lax.map(jax.checkpoint(f), z, batch_size=CHUNK)  # type: ignore[no-any-return]
+    return jax.lax.map(jax.checkpoint(f), z, batch_size=CHUNK)
 
 
 def reparameterized_samples(

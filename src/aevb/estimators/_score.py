@@ -17,7 +17,7 @@ BASELINES = ("none", "running-mean", "leave-one-out")
 
 
 class ScoreFunction(AbstractEstimator):
-    r"""The naive Monte Carlo gradient of section 2.2: (log w_l - c) grad_phi log q_phi(z_l | x), averaged over L samples.
+    r"""The naive Monte Carlo gradient of section 2.2: 1/L sum_l (log w_l - c) grad_phi log q_phi(z_l | x).
 
     The value is estimator A's; theta's gradient is the mean of grad_theta log p(x, z_l). All of it is unbiased for the
     ELBO, with any q that has a density and a sampler, reparameterised or not. phi's gradient has "very high variance

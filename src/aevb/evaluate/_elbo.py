@@ -63,8 +63,7 @@ def try_estimator(
         TypeError: the estimator cannot be used with these models; says why.
     """
     x = jax.eval_shape(generative.sample, jax.random.key(0))[0]
-    x = jax.ShapeDtypeStruct(x.shape, jax.numpy.result_type(float))
-    jax.eval_shape(lambda key, x: estimator(key, generative, recognition, x), jax.eval_shape(jax.random.key, 0), x)
+    jax.eval_shape(lambda x: estimator(jax.random.key(0), generative, recognition, x.astype(float)), x)
 
 
 def _elbo_of_row(

@@ -30,7 +30,9 @@ from ._priors import VampPrior as VampPrior
 from ._priors import tie as tie
 from ._priors import untie as untie
 from ._vae import BernoulliGenerative as BernoulliGenerative
+from ._vae import ContinuousBernoulliGenerative as ContinuousBernoulliGenerative
 from ._vae import Decoder as Decoder
+from ._vae import DiscretizedLogisticGenerative as DiscretizedLogisticGenerative
 from ._vae import GaussianGenerative as GaussianGenerative
 from ._vae import GaussianRecognition as GaussianRecognition
 from ._vae import StandardNormalPrior as StandardNormalPrior

@@ -1,7 +1,7 @@
 """The models that can be named in a configuration and written to a file: a closed list, described by plain values."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,15 @@ from ._contracts import AbstractRecognitionModel
 from ._networks import ACTIVATIONS, Activation, Initialization
 from ._posteriors import FamilyRecognition, FlowRecognition, FullCovarianceRecognition
 from ._priors import AbstractPrior, FlowPrior, MixturePrior, StandardPrior, VampPrior
-from ._vae import BernoulliGenerative, GaussianGenerative, GaussianRecognition
+from ._vae import (
+    BernoulliGenerative,
+    ContinuousBernoulliGenerative,
+    DiscretizedLogisticGenerative,
+    GaussianGenerative,
+    GaussianRecognition,
+)
 
+Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 _FLOWS = ("iaf", "coupling")
 _MIXTURES = ("mixture", "vamp")
 
@@ -45,8 +52,8 @@ class Architecture:
         activation: of the hidden layers.
         likelihood: family of p(x | z).
         grey: bernoulli only: x are grey values, and `log_prob` is minus a cross-entropy.
-        sigmoid_mean: gaussian only.
-        min_scale: gaussian only.
+        sigmoid_mean: gaussian and discretized-logistic only.
+        min_scale: gaussian and discretized-logistic only.
         posterior: q(z | x), one of `POSTERIORS`.
         prior: p(z), one of `PRIORS`.
         prior_components: K of the priors "mixture" and "vamp".
@@ -66,7 +73,7 @@ class Architecture:
     latent_dim: int
     hidden: tuple[int, ...]
     activation: Activation
-    likelihood: Literal["bernoulli", "gaussian"]
+    likelihood: Likelihood
     grey: bool = False
     sigmoid_mean: bool = False
     min_scale: float = 1e-3
@@ -82,8 +89,8 @@ class Architecture:
             raise ValueError(f"sizes of layers must be whole numbers of at least 1, got {sizes}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-        if self.likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"unknown likelihood {self.likelihood!r}; choose bernoulli or gaussian")
+        if self.likelihood not in get_args(Likelihood):
+            raise ValueError(f"unknown likelihood {self.likelihood!r}; choose one of {', '.join(get_args(Likelihood))}")
         if not 0 < self.min_scale < float("inf"):
             raise ValueError(f"min_scale must be positive and finite, got {self.min_scale}")
         if self.posterior not in POSTERIORS:
@@ -103,7 +110,7 @@ class Architecture:
             )
         if self.latent_dim < 2 and "dirichlet" in (self.posterior, self.prior):
             raise ValueError("a dirichlet latent sums to 1, so it needs latent_dim >= 2: of one number nothing is left")
-        if self.prior != "vamp" and not supports_within(_support(self.posterior), _support(self.prior)):
+        if self.prior != "vamp" and not supports_within(_like(self.posterior), _like(self.prior)):
             raise ValueError(
                 f"the posterior {self.posterior!r} puts z where the prior {self.prior!r} has no density, and the KL "
                 "between them is infinite; choose a prior whose support holds the posterior's, or prior 'vamp'"
@@ -117,9 +124,9 @@ def _check_count(name: str, value: int, used: bool, user: str) -> None:
         raise ValueError(f"{name} is for {user}, got {value}; leave it at 0")
 
 
-def _support(name: str) -> Any:
-    """Of a posterior or a prior; those that are no family's name live on all of R^J."""
-    return FAMILIES[name if name in FAMILIES else "normal"].support
+def _like(name: str) -> str:
+    """The family with the support of a posterior or a prior; those that are no family's name live on all of R^J."""
+    return name if name in FAMILIES else "normal"
 
 
 def build(
@@ -147,9 +154,11 @@ def build(
     prior = _build_prior(a, pseudo_inputs, jax.random.fold_in(key, 2))
     recognition = _build_recognition(a, initialization, q_key)
     shape = (a.data_dim, a.latent_dim, a.hidden[::-1], a.activation, initialization)
-    if a.likelihood == "bernoulli":
-        return BernoulliGenerative(*shape, output_bias=output_bias, grey=a.grey, prior=prior, key=p_key), recognition
-    generative = GaussianGenerative(
+    if a.likelihood in ("bernoulli", "continuous-bernoulli"):
+        by_logits = BernoulliGenerative if a.likelihood == "bernoulli" else ContinuousBernoulliGenerative
+        return by_logits(*shape, output_bias=output_bias, grey=a.grey, prior=prior, key=p_key), recognition
+    by_scale = GaussianGenerative if a.likelihood == "gaussian" else DiscretizedLogisticGenerative
+    generative = by_scale(
         *shape, sigmoid_mean=a.sigmoid_mean, min_scale=a.min_scale, output_bias=output_bias, prior=prior, key=p_key
     )
     return generative, recognition
@@ -175,7 +184,7 @@ def _build_prior(
         return FlowPrior(a.latent_dim, steps=a.flow_steps, hidden=a.flow_hidden, activation=a.activation, key=key)
     if a.prior != "vamp":
         return StandardPrior(a.latent_dim, a.prior)
-    unit_interval = a.likelihood == "bernoulli" or a.sigmoid_mean
+    unit_interval = a.likelihood != "gaussian" or a.sigmoid_mean
     expected = (a.prior_components, a.data_dim)
     if pseudo_inputs is None:
         pseudo_inputs = jax.random.normal(key, expected)

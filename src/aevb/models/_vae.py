@@ -1,11 +1,21 @@
 """The variational auto-encoder's parts: the paper's Appendix C, one class per network-with-a-distribution."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Distribution, Normal, positive_scale
+from aevb.distributions import (
+    Bernoulli,
+    BernoulliCrossEntropy,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Distribution,
+    Normal,
+    positive_scale,
+)
 
 from ._contracts import AbstractPriorLikelihood, AbstractRecognitionModel
 from ._networks import MLP, Activation, Initialization, Linear
@@ -174,6 +184,40 @@ class GaussianGenerative(Decoder):
         if self.sigmoid_mean:
             loc = jax.nn.sigmoid(loc)
         return Normal(loc, positive_scale(self.raw_scale(h), self.min_scale)).to_event(1)
+
+
+class ContinuousBernoulliGenerative(BernoulliGenerative):
+    r"""Continuous Bernoulli MLP as decoder: grey values in [0, 1] with a likelihood that is normalised.
+
+    p(x | z) = prod_d ContinuousBernoulli(x_d; l_d), l = W h + b, h = MLP(z). Loaiza-Ganem & Cunningham (2019).
+    Takes the arguments of `BernoulliGenerative`.
+    """
+
+    def __init__(self, *args: Any, **options: Any):  # Equinox would make a dataclass's own of a class without one
+        super().__init__(*args, **options)
+
+    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
+        """p(x | z) over D values in [0, 1]."""
+        return ContinuousBernoulli(self.logits(self.trunk(z))).to_event(1)
+
+
+class DiscretizedLogisticGenerative(GaussianGenerative):
+    r"""Discretised logistic MLP as decoder: probabilities of the 256 levels k / 255 of an 8-bit image.
+
+    loc = W_mu h + b_mu (or its sigmoid), scale = min_scale + positive_scale(W_sigma h + b_sigma), h = MLP(z). Salimans
+    et al. (2017), with one component. Takes the arguments of `GaussianGenerative`.
+    """
+
+    def __init__(self, *args: Any, **options: Any):  # Equinox would make a dataclass's own of a class without one
+        super().__init__(*args, **options)
+
+    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
+        """p(x | z) over D levels."""
+        h = self.trunk(z)
+        loc = self.loc(h)
+        if self.sigmoid_mean:
+            loc = jax.nn.sigmoid(loc)
+        return DiscretizedLogistic(loc, positive_scale(self.raw_scale(h), self.min_scale), num_bins=256).to_event(1)
 
 
 def _with_bias(layer: Linear, bias: Float[Array, " D"] | None) -> Linear:

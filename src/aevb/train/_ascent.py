@@ -74,6 +74,7 @@ def gradient_steps(
 
         # A branch, not a `where`: on a CPU the latter reads and writes every moment once more.
         finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)
-        return TrainState(*jax.lax.cond(finite, update, skip, moving), state.step + 1, state.key), metrics
+        params, opt_state, estimator_state = jax.lax.cond(finite, update, skip, moving)
+        return TrainState(params, opt_state, estimator_state, state.step + 1, state.key), metrics
 
     return step, gradients

@@ -30,7 +30,7 @@ class ParameterPosterior(NamedTuple):
     def rsample(self, key: PRNGKeyArray) -> PyTree[Array]:
         """theta = loc + scale * zeta, zeta ~ N(0, I): eq. (20) of the paper's appendix, h(zeta)."""
         leaves, treedef = jax.tree.flatten(self.loc)
-        keys = treedef.unflatten(list(jax.random.split(key, len(leaves))))
+        keys = jax.tree.unflatten(treedef, list(jax.random.split(key, len(leaves))))
         return jax.tree.map(
             lambda k, loc, scale: loc + scale * jax.random.normal(k, loc.shape, loc.dtype), keys, self.loc, self.scale
         )
