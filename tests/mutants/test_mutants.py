@@ -120,7 +120,13 @@ MUTANTS = [
     Mutant("the decoder's floor dropped", VAE, "self.raw_scale(h), self.min_scale)", "self.raw_scale(h))", DECODER),
     Mutant("KL the other way round", KL, "return _normal_normal(q, p)", "return _normal_normal(p, q)", KL_DIRECTION),
     Mutant("mean for sum over dimensions", KL, "jnp.sum(per_dimension", "jnp.mean(per_dimension", KL_SUM),
-    Mutant("KL loses its digits near zero", KL, "small = jnp.abs(t) < 0.3", "small = t != t", KL_DIGITS),
+    Mutant(
+        "KL loses its digits near zero",
+        "distributions/_special.py",
+        "small = jnp.abs(t) < 0.3",
+        "small = t != t",
+        KL_DIGITS,
+    ),
     Mutant(
         "grey cross-entropy's sign",
         "distributions/_bernoulli.py",

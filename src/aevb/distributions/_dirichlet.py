@@ -15,12 +15,12 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
 from ._gamma import gamma_and_log_boost
-from ._special import exp_within, float_dtype, minus_log1p, stirling_rest
+from ._special import exp_within, float_dtype, minus_log1p, smallest, stirling_rest
 
 
 def dirichlet_log_prob(
-    t: Float[Array, "*shape J"], log_r: Float[Array, "*shape J"], log_jacobian: Float[Array, "*shape"], a: Array
-) -> Float[Array, "*shape"]:
+    t: Float[Array, "... J"], log_r: Float[Array, "... J"], log_jacobian: Float[Array, "..."], a: Array
+) -> Float[Array, "..."]:
     r"""log Dirichlet(x; a) from the ratios r_j = x_j / m_j to the mean m_j = a_j / n, n = sum_j a_j, and t_j = r_j - 1.
 
     sum_j a_j log r_j = -sum_j a_j (r_j - 1 - log r_j), for n sum_j (x_j - m_j) = 0: no cancellation at a large n.
@@ -31,11 +31,11 @@ def dirichlet_log_prob(
     return constant + rest - jnp.sum(a * minus_log1p(t, log_r), axis=-1) - log_jacobian
 
 
-def _on_the_simplex(key: PRNGKeyArray, a: Float[Array, "*shape J"], shape: tuple[int, ...]) -> Float[Array, "*shape J"]:
+def _on_the_simplex(key: PRNGKeyArray, a: Float[Array, "... J"], shape: tuple[int, ...]) -> Float[Array, "... J"]:
     g, log_boost = gamma_and_log_boost(key, a, shape)
     weight = g * jnp.exp(log_boost - jax.lax.stop_gradient(jnp.max(log_boost, axis=-1, keepdims=True)))
     info = np.finfo(a.dtype)
-    return jnp.clip(weight / jnp.sum(weight, axis=-1, keepdims=True), info.tiny, 1 - info.epsneg)
+    return jnp.clip(weight / jnp.sum(weight, axis=-1, keepdims=True), smallest(a.dtype), 1 - info.epsneg)
 
 
 class Dirichlet(dist.Dirichlet):
@@ -46,12 +46,12 @@ class Dirichlet(dist.Dirichlet):
         1.0986
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape J"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... J"]:
         """Of shape (*sample_shape, *batch, J)."""
         a = jnp.asarray(self.concentration, float_dtype(self.concentration))
         return _on_the_simplex(key, a, sample_shape + a.shape)
 
-    def log_prob(self, value: Float[Array, "*shape J"], intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... J"], intermediates: object = None) -> Float[Array, "..."]:
         """In nats, for a value that sums to one."""
         a = jnp.asarray(self.concentration, value.dtype)
         mean = a / jnp.sum(a, axis=-1, keepdims=True)
@@ -67,12 +67,12 @@ class Beta(dist.Beta):
         0.4055
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         a = self._concentrations()
         return _on_the_simplex(key, a, sample_shape + a.shape)[..., 0]
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         a = self._concentrations()
         m = a / jnp.sum(a, axis=-1, keepdims=True)
@@ -81,7 +81,7 @@ class Beta(dist.Beta):
         log_x = jnp.stack([jnp.log(value), jnp.log1p(-jnp.asarray(value))], axis=-1)
         return dirichlet_log_prob(t, log_x - jnp.log(m), jnp.sum(log_x, axis=-1), a)
 
-    def _concentrations(self) -> Float[Array, "*batch 2"]:
+    def _concentrations(self) -> Float[Array, "... 2"]:
         both = jnp.broadcast_arrays(self.concentration1, self.concentration0)
         return jnp.stack(both, axis=-1).astype(float_dtype(*both))
 
@@ -105,11 +105,11 @@ class F(dist.Distribution):
         shape = jnp.broadcast_shapes(jnp.shape(df1), jnp.shape(df2))
         super().__init__(shape, validate_args=validate_args)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         shape = sample_shape + self.batch_shape
         of_first, of_second = jax.random.split(key)
-        # Both logarithms are unbounded below at a small df: only their difference is held where z is a normal number.
+        # Both logarithms are unbounded below at a small df: only their difference is held.
         logs = []
         for k, df in ((of_first, self.df1), (of_second, self.df2)):
             a = jnp.asarray(0.5 * df, float_dtype(self.df1, self.df2))
@@ -117,7 +117,7 @@ class F(dist.Distribution):
             logs.append(jnp.log(g / a) + log_boost)
         return exp_within(logs[0] - logs[1])
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         a = jnp.stack(jnp.broadcast_arrays(0.5 * self.df1, 0.5 * self.df2), axis=-1)
         m = a / jnp.sum(a, axis=-1, keepdims=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
@@ -28,7 +29,7 @@ def _uniform(low: Float[Array, " J"], width: Float[Array, " J"]) -> dist.Distrib
 
 def _reciprocal(low: Float[Array, " J"], excess: Float[Array, " J"]) -> dist.Distribution:
     """On [low, low (1 + excess)]."""
-    return Reciprocal(low, low * (1.0 + excess)).to_event(1)
+    return Reciprocal(low, low * (1.0 + excess), log_ratio=jnp.log1p(excess)).to_event(1)
 
 
 def _erlang(rate: Float[Array, " J"]) -> dist.Distribution:

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
-from ._special import cumulant_series, float_dtype, open_uniform, series_radius
+from ._special import cumulant_series, float_dtype, open_uniform, series_radius, smallest
 
 
-def log_mean_exp(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: E741
+def log_mean_exp(l: Float[Array, "..."]) -> Float[Array, "..."]:  # noqa: E741
     """log int_0^1 e^(l t) dt = log((e^l - 1) / l), the log-normaliser of the continuous Bernoulli, also at l = 0."""
     small = jnp.abs(l) < 1.0
     near, far = jnp.where(small, 0.5 * l, 0.0), jnp.abs(jnp.where(small, 1.0, l))
@@ -26,7 +26,7 @@ def log_mean_exp(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: 
     return jnp.where(small, near + jnp.log1p(series), outside)
 
 
-def mean_of_continuous_bernoulli(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: E741
+def mean_of_continuous_bernoulli(l: Float[Array, "..."]) -> Float[Array, "..."]:  # noqa: E741
     """1 / (1 - e^-l) - 1 / l, the log-normaliser's derivative; 1/2 at l = 0."""
     small = jnp.abs(l) < 1.0
     far = jnp.abs(jnp.where(small, 1.0, l))
@@ -61,7 +61,7 @@ class ContinuousBernoulli(dist.Distribution):
         self.logits = logits
         super().__init__(jnp.shape(logits), validate_args=validate_args)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """F^-1(u) = log(1 + u (e^l - 1)) / l, of shape (*sample_shape, *batch)."""
         l = jnp.asarray(self.logits, float_dtype(self.logits))  # noqa: E741
         u = open_uniform(key, sample_shape + self.batch_shape, l.dtype)
@@ -72,25 +72,26 @@ class ContinuousBernoulli(dist.Distribution):
         mirrored = jnp.where(l > 0, 1.0 - mirrored, mirrored)
         v = jnp.where(l > 0, 1.0 - u, u)  # so that the two branches are one function of u
         near = cumulant_series(v, jnp.where(small, l, 0.0), first=1)
-        return jnp.clip(jnp.where(small, near, mirrored), np.finfo(l.dtype).tiny, 1 - np.finfo(l.dtype).epsneg)
+        return jnp.clip(jnp.where(small, near, mirrored), smallest(l.dtype), 1 - np.finfo(l.dtype).epsneg)
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats; -inf outside [0, 1]."""
         l = jnp.asarray(self.logits, float_dtype(self.logits))  # noqa: E741
         inside = jnp.greater_equal(value, 0) & jnp.less_equal(value, 1)
         x = jnp.where(inside, value, 0.5)
-        # l x - log_mean_exp(l), with the two terms of size |l| cancelled by hand where l > 0.
-        positive = l > 0
-        log_p = -jnp.abs(l) * jnp.where(positive, 1.0 - x, x) - log_mean_exp(-jnp.abs(l))
-        return jnp.where(inside, log_p, -jnp.inf)
+        small = jnp.abs(l) < 1.0
+        near, far = jnp.where(small, l, 0.0), jnp.where(small, 1.0, l)
+        # l x - log_mean_exp(l); for a large l > 0 with its two terms of size |l| cancelled by hand.
+        mirrored = -jnp.abs(far) * jnp.where(far > 0, 1.0 - x, x) - log_mean_exp(-jnp.abs(far))
+        return jnp.where(inside, jnp.where(small, near * x - log_mean_exp(near), mirrored), -jnp.inf)
 
     @property
-    def mean(self) -> Float[Array, "*batch"]:
+    def mean(self) -> Float[Array, "..."]:
         """1 / (1 - e^-l) - 1 / l, whose limit at l = 0 is 1/2. It is not sigmoid(l)."""
         return mean_of_continuous_bernoulli(jnp.asarray(self.logits, float_dtype(self.logits)))
 
     @property
-    def variance(self) -> Float[Array, "*batch"]:
+    def variance(self) -> Float[Array, "..."]:
         """The mean's derivative in l."""
         l = jnp.asarray(self.logits, float_dtype(self.logits))  # noqa: E741
         return jax.jvp(mean_of_continuous_bernoulli, (l,), (jnp.ones_like(l),))[1]
@@ -129,14 +130,14 @@ class DiscretizedLogistic(dist.Distribution):
         """False: its values are discrete."""
         return False
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """One of the K values, of shape (*sample_shape, *batch)."""
         u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.loc, self.scale))
         z = self.loc + self.scale * jax.scipy.special.logit(u)
         steps = self.num_bins - 1
         return jax.lax.stop_gradient(jnp.clip(jnp.round(z * steps), 0, steps) / steps)
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats; `value` is taken to the nearest of the K."""
         steps = self.num_bins - 1
         k = jnp.clip(jnp.round(jnp.asarray(value) * steps), 0, steps)
@@ -147,6 +148,6 @@ class DiscretizedLogistic(dist.Distribution):
         return jnp.where(k == 0, below, jnp.where(k == steps, above, inner))
 
     @property
-    def mean(self) -> Float[Array, "*batch"]:
+    def mean(self) -> Float[Array, "..."]:
         """loc held in [0, 1]: the mean of the logistic, not of its bins, which differ when the tails are cut."""
         return jnp.broadcast_to(jnp.clip(self.loc, 0.0, 1.0), self.batch_shape)

@@ -23,13 +23,13 @@ class LogNormal(dist.LogNormal):
         True True
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         return exp_within(self.base_dist.sample(key, sample_shape))
 
     rsample = sample
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats; -inf at z <= 0."""
         inside = jnp.greater(value, 0)
         log_z = jnp.log(jnp.where(inside, value, 1.0))
@@ -56,14 +56,14 @@ class StudentT(dist.StudentT):
         -1.8379
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
         df = jnp.asarray(self.df, float_dtype(self.df, self.loc, self.scale))
         return self.loc + self.scale * _student_noise(key, df, sample_shape + self.batch_shape, ())
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
-        y = (value - self.loc) / (self.scale * jnp.sqrt(self.df))
+        y = jnp.asarray((value - self.loc) / (self.scale * jnp.sqrt(self.df)))
         normaliser = (
             log_gamma_step(jnp.asarray(0.5 * self.df), 1) - 0.5 * jnp.log(self.df * jnp.pi) - jnp.log(self.scale)
         )
@@ -81,13 +81,13 @@ class MultivariateStudentT(dist.MultivariateStudentT):
         -1.8379
     """
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape J"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... J"]:
         """Of shape (*sample_shape, *batch, J)."""
         df = jnp.asarray(self.df, float_dtype(self.df, self.loc, self.scale_tril))
         eps = _student_noise(key, df, sample_shape + self.batch_shape, self.event_shape)
         return self.loc + jnp.einsum("...ij,...j->...i", self.scale_tril, eps)
 
-    def log_prob(self, value: Float[Array, "*shape J"], intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... J"], intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         num_dims = self.event_shape[0]
         residual = value - self.loc

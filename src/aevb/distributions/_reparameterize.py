@@ -27,10 +27,9 @@ class Reparameterized(dist.Distribution):
     Example:
         >>> noise = dist.Normal(jnp.zeros(2), jnp.ones(2)).to_event(1)
         >>> q = Reparameterized(noise, jnp.exp, inverse=jnp.log)  # the composition that makes a Log-Normal
-        >>> print(q.log_prob(jnp.array([1.0, 2.0])).round(4))
-        -2.7713
-        >>> print((dist.LogNormal(0.0, 1.0).log_prob(jnp.array([1.0, 2.0])).sum()).round(4))
-        -2.7713
+        >>> z = jnp.array([1.0, 2.0])
+        >>> print(jnp.allclose(q.log_prob(z), dist.LogNormal(0.0, 1.0).log_prob(z).sum()))
+        True
     """
 
     def __init__(

@@ -12,7 +12,7 @@ def float_dtype(*parameters: ArrayLike) -> jnp.dtype:
     return jnp.result_type(float, *parameters)
 
 
-def open_uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "*shape"]:
+def open_uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
     """Uniform on the OPEN interval (0, 1): the middles of 2^23 (2^52) equal cells.
 
     `jax.random.uniform` returns 0 once in 8 million float32 draws. An exponential made of it is 0, the logarithm of a
@@ -21,19 +21,26 @@ def open_uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype: jnp.dtype) ->
     return jax.random.uniform(key, shape, dtype) + np.finfo(dtype).eps / 2
 
 
-def exp_within(log_z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """exp(log z), held between the smallest normal number and the square root of the largest.
+def smallest(dtype: jnp.dtype) -> float:
+    """The least positive sample: the square root of the smallest normal number, 1.1e-19 in float32.
 
-    A positive sample that underflows to 0 has log-probability -inf and NaN gradients; one near the largest number
-    overflows in its own derivative. Where the limit holds the gradient is zero, which is that of the limited sampler.
+    A sample that underflows to 0 has log-probability -inf. At the smallest normal number itself that is finite, but its
+    derivative, of the order of 1 / z, is not once it is multiplied by anything.
+    """
+    return float(np.finfo(dtype).tiny) ** 0.5
+
+
+def exp_within(log_z: Float[Array, "..."], log_scale: ArrayLike = 0.0) -> Float[Array, "..."]:
+    """exp(log z), with z e^log_scale held between the roots of the least normal and the largest number; see `smallest`.
+
+    Where the limit holds the gradient is zero, which is that of the limited sampler.
     """
     info = np.finfo(log_z.dtype)
-    # A hair inside, so that the rounding of exp cannot step over the edge.
-    low, high = jnp.log(info.tiny) * (1 - 4 * info.eps), 0.5 * jnp.log(info.max)
+    low, high = 0.5 * np.log(float(info.tiny)) - log_scale, 0.5 * np.log(float(info.max)) - log_scale
     return jnp.exp(jnp.clip(log_z, low, high))
 
 
-def expm1_minus(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def expm1_minus(t: Float[Array, "..."]) -> Float[Array, "..."]:
     """exp(t) - 1 - t, without the cancellation near zero that costs expm1(t) - t half of its digits."""
     small = jnp.abs(t) < 0.3
     near = jnp.where(small, t, 0.0)  # both branches stay finite, so that the unused one has no NaN gradient
@@ -46,21 +53,21 @@ def expm1_minus(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(small, series, jnp.expm1(far) - far)
 
 
-def minus_log1p(t: Float[Array, "*shape"], log_r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def minus_log1p(t: Float[Array, "..."], log_r: Float[Array, "..."]) -> Float[Array, "..."]:
     """r - 1 - log r >= 0 for a positive ratio r, from t = r - 1 and log r, each given with its own digits."""
     small = jnp.abs(t) < 0.25
     near = jnp.where(small, t, 0.0)
     return jnp.where(small, expm1_minus(jnp.log1p(near)), t - log_r)
 
 
-def log1p_square(y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def log1p_square(y: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(1 + y^2), also where y^2 overflows."""
     large = jnp.abs(y) > 1.0
     inner, outer = jnp.where(large, 0.0, y), jnp.where(large, y, 1.0)
     return jnp.where(large, 2.0 * jnp.log(jnp.abs(outer)) + jnp.log1p(jnp.square(1.0 / outer)), jnp.log1p(inner**2))
 
 
-def stirling_rest(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def stirling_rest(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """delta(a) = log Gamma(a) - [(a - 1/2) log a - a + 1/2 log 2 pi]: what Stirling's formula leaves.
 
     With it the log-densities of Gamma, Beta and Dirichlet are sums of small terms at every concentration; as
@@ -75,7 +82,7 @@ def stirling_rest(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(large, series, exact)
 
 
-def log_gamma_step(x: Float[Array, "*shape"], n: int) -> Float[Array, "*shape"]:
+def log_gamma_step(x: Float[Array, "..."], n: int) -> Float[Array, "..."]:
     """log Gamma(x + n/2) - log Gamma(x), for a whole number n of halves."""
     total = sum((jnp.log(x + n / 2 - k) for k in range(1, n // 2 + 1)), jnp.zeros_like(x))
     if n % 2 == 0:
@@ -89,7 +96,7 @@ def log_gamma_step(x: Float[Array, "*shape"], n: int) -> Float[Array, "*shape"]:
     return total + jnp.where(large, series, exact)
 
 
-def bernoulli_cumulants(u: Float[Array, "*shape"]) -> list[Float[Array, "*shape"]]:
+def bernoulli_cumulants(u: Float[Array, "..."]) -> list[Float[Array, "..."]]:
     """The first eight cumulants of a coin that shows 1 with probability u: log(1 + u (e^t - 1)) = sum k_n t^n / n!."""
     v, d = u * (1 - u), 1 - 2 * u
     return [
@@ -104,7 +111,7 @@ def bernoulli_cumulants(u: Float[Array, "*shape"]) -> list[Float[Array, "*shape"
     ]
 
 
-def cumulant_series(u: Float[Array, "*shape"], t: Float[Array, "*shape"], first: int) -> Float[Array, "*shape"]:
+def cumulant_series(u: Float[Array, "..."], t: Float[Array, "..."], first: int) -> Float[Array, "..."]:
     """sum over n >= first of k_n t^(n - 1) / n!, by Horner's rule: good for |t| below `series_radius`."""
     cumulants = bernoulli_cumulants(u)
     total = jnp.zeros_like(t)

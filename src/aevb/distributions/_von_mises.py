@@ -1,11 +1,14 @@
 """The Gaussian of the circle, with a pathwise gradient for its concentration."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpyro.distributions import constraints
 
 from ._special import float_dtype, open_uniform
 
@@ -13,12 +16,12 @@ from ._special import float_dtype, open_uniform
 _NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(32)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(32)[1])
 
 
-def wrap(angle: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
     """The same angle in [-pi, pi]. An angle that is there already keeps all its digits."""
     return angle - 2 * jnp.pi * jnp.round(angle / (2 * jnp.pi))
 
 
-def one_minus_ratio(kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def one_minus_ratio(kappa: Float[Array, "..."]) -> Float[Array, "..."]:
     """1 - A, A = I1(kappa) / I0(kappa): by its asymptotic series where the difference has no digits left."""
     edge = 20.0 if np.finfo(kappa.dtype).bits <= 32 else 200.0
     large = kappa > edge
@@ -29,7 +32,7 @@ def one_minus_ratio(kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @jax.custom_jvp
-def log_i0e(kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def log_i0e(kappa: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(I0(kappa) e^-kappa), with a derivative, A - 1, that does not cancel at a large kappa."""
     return jnp.log(jax.scipy.special.i0e(kappa))
 
@@ -39,7 +42,7 @@ def _log_i0e_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
     return log_i0e(primals[0]), -one_minus_ratio(primals[0]) * tangents[0]
 
 
-def _draw(key: PRNGKeyArray, kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _draw(key: PRNGKeyArray, kappa: Float[Array, "..."]) -> Float[Array, "..."]:
     """Best & Fisher (1979): wrapped Cauchy proposals 2 atan(sqrt((s - 1) / (s + 1)) tan(pi u / 2)), |u| < 1.
 
     NumPyro's sampler takes the arccosine of a number near one, and so is a lattice of 3.5e-4 in float32: coarser than
@@ -66,7 +69,7 @@ def _draw(key: PRNGKeyArray, kappa: Float[Array, "*shape"]) -> Float[Array, "*sh
 
 
 @jax.custom_jvp
-def with_implicit_gradient(kappa: Float[Array, "*shape"], z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def with_implicit_gradient(kappa: Float[Array, "..."], z: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""z, drawn with loc 0, with dz/dkappa = -(dF/dkappa) / f: the noise F(z; kappa) is held fixed."""
     return z
 
@@ -100,14 +103,15 @@ class VonMises(dist.VonMises):
         0.4
     """
 
-    reparametrized_params = ("loc", "concentration")
+    arg_constraints: ClassVar = {"loc": constraints.real, "concentration": constraints.nonnegative}
+    reparametrized_params: ClassVar = ["loc", "concentration"]
 
     @property
     def has_rsample(self) -> bool:
         """True, unlike NumPyro's."""
         return True
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Angles in radians, of shape (*sample_shape, *batch)."""
         dtype = float_dtype(self.loc, self.concentration)
         kappa = jnp.broadcast_to(jnp.asarray(self.concentration, dtype), sample_shape + self.batch_shape)
@@ -116,7 +120,7 @@ class VonMises(dist.VonMises):
 
     rsample = sample
 
-    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "*shape"]:
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats per radian."""
         kappa = jnp.asarray(self.concentration, float_dtype(self.loc, self.concentration))
         return -2.0 * kappa * jnp.square(jnp.sin(0.5 * (value - self.loc))) - log_i0e(kappa) - jnp.log(2 * jnp.pi)
