@@ -61,6 +61,7 @@ STANDARD_ERROR = f"{EVALUATE}::test_mean_and_standard_error"
 SGVB, BASE, AEVB, LOOP = "estimators/_sgvb.py", "estimators/_base.py", "train/_aevb.py", "train/_loop.py"
 IMPORTANCE, VAE, KL = "evaluate/_importance.py", "models/_vae.py", "distributions/_kl.py"
 
+SPECIAL = "distributions/_special.py"
 WEIGHTS, ASCENT = "estimators/_log_weights.py", "train/_ascent.py"
 B_RETURN = "return Estimate(log_likelihood - kl"
 FINITE = "finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)"
@@ -117,7 +118,13 @@ MUTANTS = [
         "positive_scale(self.raw_scale(h)) ** 2)",
         ENCODER,
     ),
-    Mutant("the decoder's floor dropped", VAE, "self.raw_scale(h), self.min_scale)", "self.raw_scale(h))", DECODER),
+    Mutant(
+        "the decoder's floor dropped",
+        VAE,
+        "Normal(loc, positive_scale(self.raw_scale(h), self.min_scale))",
+        "Normal(loc, positive_scale(self.raw_scale(h)))",
+        DECODER,
+    ),
     Mutant("KL the other way round", KL, "return _normal_normal(q, p)", "return _normal_normal(p, q)", KL_DIRECTION),
     Mutant("mean for sum over dimensions", KL, "jnp.sum(per_dimension", "jnp.mean(per_dimension", KL_SUM),
     Mutant(
@@ -155,7 +162,7 @@ MUTANTS = [
 
 def run_tests(package_parent: Path, killers: list[str]) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(package_parent), str(TESTS)])
-    command = [sys.executable, "-m", "pytest", "-q", "-x", *[str(TESTS / k) for k in killers]]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", *[str(TESTS / k) for k in killers]]
     environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, timeout=300, check=False
