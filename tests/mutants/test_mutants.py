@@ -137,8 +137,8 @@ MUTANTS = [
     Mutant(
         "grey cross-entropy's sign",
         "distributions/_bernoulli.py",
-        "value * self.logits - jax.nn.softplus(self.logits)",
-        "jax.nn.softplus(self.logits) - value * self.logits",
+        "value * self.logits - softplus(self.logits)",
+        "softplus(self.logits) - value * self.logits",
         GREY,
     ),
     Mutant(

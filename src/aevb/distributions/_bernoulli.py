@@ -1,9 +1,25 @@
 """The Bernoulli by its logit, and the cross-entropy of grey values, which the Keras example minimises."""
 
 import jax
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Real
 from numpyro.distributions import constraints
+
+
+@jax.custom_jvp
+def softplus(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: E741
+    """log(1 + e^l), with the sigmoid for its derivative.
+
+    `jax.nn.softplus` takes care of cases that cannot occur here, which costs half of the time of a training step's
+    elementwise work.
+    """
+    return jnp.maximum(l, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(l)))
+
+
+@softplus.defjvp
+def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
 
 
 class Bernoulli(dist.BernoulliLogits):
@@ -23,7 +39,7 @@ class Bernoulli(dist.BernoulliLogits):
 
     def log_prob(self, value: Real[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:
         """In nats; same shape as the logits."""
-        return value * self.logits - jax.nn.softplus(self.logits)
+        return value * self.logits - softplus(self.logits)
 
 
 class BernoulliCrossEntropy(Bernoulli):
