@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ from aevb.data import (
 )
 from aevb.errors import ConfigError, DataError, DivergenceError
 from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Architecture, build, tie
+from aevb.models import Architecture, build, tie
 
 Record = dict[str, Any]
 
@@ -131,11 +132,13 @@ def fit(
     config = (config or Config()).replace(**changes)
     splits = load_splits(data, config, validation=validation, test=test)
     config, preprocessing = _resolve(config, splits)
+    plan = _plan(config, preprocessing, splits)
+    config = plan.config
     if on_start is not None:
         on_start(config, splits)
     start = time.perf_counter()
     with _stop_after_epoch() as interrupted:
-        trainer = _Trainer(config, preprocessing, splits)
+        trainer = _Trainer(plan, preprocessing, splits)
         try:
             stopped = trainer.run(on_epoch, interrupted)
         except DivergenceError as error:
@@ -162,13 +165,14 @@ def fit(
 class _Trainer:
     """The state of one fit: what `Algorithm` leaves to its caller (validation, early stopping, records)."""
 
-    def __init__(self, config: Config, preprocessing: Preprocessing, splits: Splits):
-        self.config, self.preprocessing, self.splits = config, preprocessing, splits
+    def __init__(self, plan: "_Plan", preprocessing: Preprocessing, splits: Splits):
+        self.config, self.architecture, self.estimator, self.for_evaluation = plan
+        config = plan.config
+        self.preprocessing, self.splits = preprocessing, splits
         self.history: list[Record] = []
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
         steps_per_epoch = -(-num_examples // config.batch_size)
-        self.architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
         generative, recognition = build(
             self.architecture,
             initialization=config.initialization,
@@ -188,12 +192,6 @@ class _Trainer:
             momentum=config.momentum,
             epsilon=config.epsilon,
         )
-        self.estimator, self.for_evaluation = _estimators(config, generative, recognition)
-        if config.estimator == "auto" or config.num_samples is None:
-            name = config.estimator
-            if name == "auto":
-                name = "sgvb-b" if isinstance(self.estimator, estimators.SgvbB) else "sgvb-a"
-            self.config = config.replace(estimator=name, num_samples=self.estimator.num_samples)
         kl_weight = (
             optax.linear_schedule(0.0, config.kl_weight, config.kl_warmup * steps_per_epoch)
             if config.kl_warmup
@@ -328,26 +326,37 @@ def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -
         raise ConfigError(str(error)) from None
 
 
-def _estimators(
-    config: Config, generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel
-) -> tuple[estimators.AbstractEstimator, estimators.AbstractEstimator]:
-    """The estimator to train with, and the one of the ELBO to evaluate with; tried by shapes, before compilation."""
-    for_evaluation = evaluate.elbo_estimator(tie(generative, recognition), recognition)
-    if config.estimator == "auto":
-        return type(for_evaluation)(config.num_samples or 1), for_evaluation
+class _Plan(NamedTuple):
+    """What a configuration comes to, found by shapes alone: nothing is computed or compiled yet."""
+
+    config: Config  # with the estimator by name
+    architecture: Architecture
+    estimator: estimators.AbstractEstimator  # to train with
+    for_evaluation: estimators.AbstractEstimator  # of the ELBO
+
+
+def _plan(config: Config, preprocessing: Preprocessing, splits: Splits) -> _Plan:
+    architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
+    generative, recognition = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
+    generative = tie(generative, recognition)
+    for_evaluation = evaluate.elbo_estimator(generative, recognition)
+    name = config.estimator
+    if name == "auto":
+        name = "sgvb-b" if isinstance(for_evaluation, estimators.SgvbB) else "sgvb-a"
     try:
         estimator = estimators.make_estimator(
-            config.estimator,
+            name,
             config.num_samples,
             num_groups=config.num_groups,
             alpha=config.alpha,
             ciwae_weight=config.ciwae_weight,
             baseline=config.baseline,
         )
-        evaluate.try_estimator(estimator, tie(generative, recognition), recognition)
+        evaluate.try_estimator(estimator, generative, recognition)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"estimator {config.estimator} cannot be used here: {error}") from None
-    return estimator, for_evaluation
+        raise ConfigError(f"estimator {name} cannot be used here: {error}") from None
+    config = config.replace(estimator=name, num_samples=estimator.num_samples)
+    return _Plan(config, architecture, estimator, for_evaluation)
 
 
 def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:

@@ -6,8 +6,9 @@ from typing import get_args
 
 import pytest
 
-from aevb import Config, ConfigError, _fit, config, models, train
+from aevb import Config, ConfigError, config, estimators, models, train
 from aevb.data import Binarization, Likelihood, Scaling
+from aevb.estimators._score import BASELINES
 from aevb.models import Activation, Initialization
 
 
@@ -22,7 +23,7 @@ from aevb.models import Activation, Initialization
         ("num_samples", 0, "at least 1"),
         ("epochs", 0, "at least 1"),
         ("batch_size", -1, "at least 1"),
-        ("hidden", (0,), "at least 1 unit"),
+        ("hidden", (0,), "needs 1 to"),
         ("hidden", 500, "a list of whole numbers"),
         ("hidden", "500", "a list of whole numbers"),
         ("hidden", (1.5,), "whole number"),
@@ -188,7 +189,10 @@ def test_the_names_are_those_of_the_library():
     assert get_args(config.InitializationName) == models.INITIALIZATIONS == get_args(Initialization)
     assert get_args(config.OptimizerName) == train.OPTIMIZERS
     assert get_args(config.ScheduleName) == train.SCHEDULES
-    assert get_args(config.EstimatorName) == tuple(_fit.ESTIMATORS)
+    assert get_args(config.EstimatorName) == ("auto", *estimators.ESTIMATORS)
+    assert get_args(config.BaselineName) == BASELINES
+    assert set(get_args(config.PosteriorName)) == set(models.POSTERIORS)
+    assert set(get_args(config.PriorName)) == set(models.PRIORS)
     assert get_args(config.LikelihoodName) == ("auto", *get_args(Likelihood))
     assert set(get_args(config.BinarizationName)) == {"auto", *get_args(Binarization)}
     assert set(get_args(config.ScalingName)) == {"auto", *get_args(Scaling)}

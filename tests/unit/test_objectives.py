@@ -85,7 +85,9 @@ def test_beta_weighs_the_kl_in_the_objective_only(estimator):
 
 
 @pytest.mark.parametrize("estimator", [Iwae(), Dreg(), ScoreFunction()])
-@pytest.mark.parametrize("options", [{"kl_weight": lambda step: jnp.ones(())}, {"free_bits": FreeBits(0.1)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"kl_weight": lambda step: jnp.ones(())}, {"free_bits": FreeBits(0.1)}], ids=["beta", "free bits"]
+)
 def test_weights_need_terms_that_carry_a_gradient(estimator, options):
     with pytest.raises(TypeError, match="weighed against each other"):
         metrics_and_gradients(estimator, **options)

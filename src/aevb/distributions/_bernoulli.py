@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 from numpyro.distributions import constraints
 
 
 @jax.custom_jvp
-def softplus(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: E741
+def softplus(l: ArrayLike) -> Float[Array, "..."]:  # noqa: E741
     """log(1 + e^l), with the sigmoid for its derivative.
 
     `jax.nn.softplus` takes care of cases that cannot occur here, which costs half of the time of a training step's
@@ -18,7 +19,7 @@ def softplus(l: Float[Array, "*shape"]) -> Float[Array, "*shape"]:  # noqa: E741
 
 
 @softplus.defjvp
-def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _softplus_jvp(primals: tuple[ArrayLike], tangents: tuple[ArrayLike]) -> tuple[Array, Array]:
     return softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
 
 

@@ -1,5 +1,6 @@
 """The bound on held-out data."""
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Real
@@ -62,8 +63,12 @@ def try_estimator(
     Raises:
         TypeError: the estimator cannot be used with these models; says why.
     """
-    x = jax.eval_shape(generative.sample, jax.random.key(0))[0]
-    jax.eval_shape(lambda x: estimator(jax.random.key(0), generative, recognition, x.astype(float)), x)
+
+    def bound(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Array:
+        x, _ = pair[0].sample(key)
+        return estimator(key, *pair, x.astype(float)).bound
+
+    eqx.filter_eval_shape(bound, jax.random.key(0), (generative, recognition))
 
 
 def _elbo_of_row(

@@ -110,6 +110,11 @@ class Architecture:
             )
         if self.latent_dim < 2 and "dirichlet" in (self.posterior, self.prior):
             raise ValueError("a dirichlet latent sums to 1, so it needs latent_dim >= 2: of one number nothing is left")
+        if self.prior == "vamp" and any(FAMILIES[_like(self.posterior)].movable):
+            raise ValueError(
+                f"the posterior {self.posterior!r} moves the edges of its support, so that the prior 'vamp', a mixture "
+                "of such posteriors, has no density at most z; choose a prior on the whole real line"
+            )
         if self.prior != "vamp" and not supports_within(_like(self.posterior), _like(self.prior)):
             raise ValueError(
                 f"the posterior {self.posterior!r} puts z where the prior {self.prior!r} has no density, and the KL "
