@@ -355,6 +355,13 @@ def _plan(config: Config, preprocessing: Preprocessing, splits: Splits) -> _Plan
         evaluate.try_estimator(estimator, generative, recognition)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"estimator {name} cannot be used here: {error}") from None
+    if config.free_bits:
+        x = jnp.zeros((1, architecture.data_dim))
+        free_bits = train.FreeBits(config.free_bits, config.free_bits_group)
+        try:
+            eqx.filter_eval_shape(train.free_bits_kl, generative, recognition, x, free_bits)
+        except TypeError as error:
+            raise ConfigError(f"free_bits cannot be used here: {error}") from None
     config = config.replace(estimator=name, num_samples=estimator.num_samples)
     return _Plan(config, architecture, estimator, for_evaluation)
 

@@ -91,7 +91,7 @@ class Config:
     free_bits: float = _option(0.0, "nats of KL that each group of latent dimensions has for nothing; no bound then")
     free_bits_group: int = _option(1, "latent dimensions in such a group")
     parameter_prior: bool = _option(False, "the paper's MAP prior N(0, I) on weight matrices")
-    kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to 1")
+    kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to kl_weight")
 
     epochs: int = _option(30, "passes over the training rows")
     batch_size: int = _option(100, "rows per step, M")
@@ -123,12 +123,16 @@ class Config:
             self._require(getattr(self, name) >= 1, name, "must be at least 1")
         for name in ("kl_warmup", "early_stopping", "evaluation_samples", "seed"):
             self._require(getattr(self, name) >= 0, name, "must not be negative")
-        for name in ("latent_dim", "batch_size", "num_samples", "num_groups", "prior_components", "flow_steps"):
+        for name in ("latent_dim", "batch_size", "num_samples", "num_groups", "prior_components"):
             self._require((getattr(self, name) or 0) <= 10_000_000, name, "must be at most 10,000,000")
+        self._require(self.flow_steps <= 1000, "flow_steps", "must be at most 1,000")
         self._require(self.seed < 2**63, "seed", "must be below 2^63")
         for name in ("hidden", "flow_hidden"):
             units = getattr(self, name)
             self._require(all(1 <= u <= 10_000_000 for u in units), name, "needs 1 to 10,000,000 units a layer")
+        self._require(
+            abs(self.alpha) < float("inf"), "alpha", "must be finite here (`aevb.estimators.Renyi` takes -inf)"
+        )
         self._require(0 <= self.ciwae_weight <= 1, "ciwae_weight", "must lie in [0, 1]")
         for name in ("kl_weight", "free_bits"):
             self._require(0 <= getattr(self, name) < float("inf"), name, "must be finite and not negative")

@@ -139,6 +139,11 @@ class FittedModel:
         """Whether p(z) = N(0, I)."""
         return self.architecture.prior == "normal"
 
+    @property
+    def has_simplex_latent(self) -> bool:
+        """Whether the latent coordinates are positive and sum to 1."""
+        return self.architecture.posterior == "dirichlet"
+
     def encode(self, rows: Any) -> Latents:
         """Mean and standard deviation of q(z | x), each (N, J).
 

@@ -131,7 +131,10 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray]) -> Any:
     expected = {_name(path): leaf for path, leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)}
     missing, extra = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
     if missing or extra:
-        raise ValueError(f"arrays do not fit the architecture: missing {missing}, unexpected {extra}")
+        some = [
+            f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}" or "none" for names in (missing, extra)
+        ]
+        raise ValueError(f"arrays do not fit the architecture: missing {some[0]}; unexpected {some[1]}")
     for name, leaf in expected.items():
         if arrays[name].shape != leaf.shape or arrays[name].dtype not in (np.float32, np.float64):
             raise ValueError(

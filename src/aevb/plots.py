@@ -74,6 +74,8 @@ class Fitted(Protocol):
     def sample_prior(self, num: int, key: jax.Array, /) -> NDArray[Any]: ...
     @property
     def has_standard_normal_prior(self) -> bool: ...
+    @property
+    def has_simplex_latent(self) -> bool: ...
 
 
 def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
@@ -198,6 +200,8 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
     if fitted.latent_dim < 2:
         raise ValueError("the manifold is a plane, but this model has one latent dimension; fit with latent_dim >= 2")
     draws = None if fitted.has_standard_normal_prior else fitted.sample_prior(10_000, jax.random.key(0))
+    if fitted.has_simplex_latent:
+        raise ValueError("the coordinates of this latent space sum to 1: there is no plane of it to walk through")
     middle = "0" if draws is None else "their medians"
     rest = "" if fitted.latent_dim == 2 else f", the other coordinates at {middle}"
     decoded = np.asarray(fitted.decode(manifold_coordinates(n, latent_dim=fitted.latent_dim, dims=dims, draws=draws)))
@@ -318,8 +322,8 @@ def save_figures(
         "reconstructions": lambda figure: plot_reconstructions(fitted, rows, ax=figure),
         "samples": lambda figure: plot_samples(fitted, key, ax=figure),
     }
-    if fitted.latent_dim < 2:
-        del drawings["manifold"]
+    if fitted.latent_dim < 2 or fitted.has_simplex_latent:
+        del drawings["manifold"]  # there is no plane to walk through
     return [save_figure(Path(directory) / f"{name}.png", draw) for name, draw in drawings.items()]
 
 

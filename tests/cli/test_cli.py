@@ -225,7 +225,9 @@ def test_compare_estimators_shows_the_naive_ones_noise(run: Path, tmp_path: Path
         len(line) <= 90 for line in out.splitlines() if not line.startswith(("gradient", "of the", str(tmp_path)))
     )
     assert figure.stat().st_size > 10_000
-    assert main(["compare-estimators", str(run), *few, "-o", str(figure), "--json"]) == 0
+    assert main(["compare-estimators", str(run), *few, "-o", str(figure)]) == 6  # nothing is overwritten
+    capsys.readouterr()
+    assert main(["compare-estimators", str(run), *few, "-o", str(tmp_path / "other.png"), "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)["estimators"]
     variance = {line["estimator"]: line["groups"]["recognition"]["variance"] for line in lines}
     assert variance["score (naive)"] > 100 * variance["sgvb-a"]  # the paper's section 2.2
@@ -295,6 +297,8 @@ BAD = [
     ("idle option", ["fit", "mnist", "--alpha", "0.2"], 2, "option of estimator renyi alone"),
     ("infinite KL", ["fit", "mnist", "--prior", "gamma"], 2, "has no density"),
     ("no closed KL", ["fit", "mnist", "--prior", "mixture", "--estimator", "sgvb-b"], 2, "no closed form"),
+    ("free bits", ["fit", "mnist", "--posterior", "iaf", "--free-bits", "0.5"], 2, "free_bits cannot be used here"),
+    ("moving edges", ["fit", "mnist", "--posterior", "uniform", "--prior", "uniform"], 2, "has no density"),
     ("one draw", ["compare-estimators", "{run}", "--draws", "1"], 2, "at least 2"),
     ("figure's suffix", ["compare-estimators", "{run}", "-o", "x.pdf"], 2, ".png"),
     ("zero epochs", ["fit", "mnist", "--epochs", "0"], 2, "epochs must be at least 1"),

@@ -30,6 +30,7 @@ from aevb.estimators import (
     make_estimator,
 )
 from aevb.estimators._log_weights import CHUNK, log_mean_exp, log_weights, reparameterized_samples, stopped
+from aevb.models import Architecture, build, tie
 
 NUM_DRAWS = 40_000
 PROBLEM = Problem.make(data_dim=3, latent_dim=1, num_rows=4, seed=3)
@@ -353,6 +354,27 @@ def test_the_score_function_does_without(estimator):
 def test_what_makes_no_sense_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("distance", [1e-2, 1e-4, 1e-6, 1e-7])
+def test_renyi_tends_to_the_elbo_without_losing_digits(distance):
+    generative, recognition = models(**WRONG)
+    x = jnp.asarray(PROBLEM.rows[0], jnp.float32)
+    elbo = float(SgvbA(5)(jax.random.key(0), generative, recognition, x).bound)
+    renyi = float(Renyi(5, 1.0 - distance)(jax.random.key(0), generative, recognition, x).bound)
+    assert abs(renyi - elbo) < 5 * distance + 2e-6 * abs(elbo)
+
+
+def test_a_prior_that_looks_at_the_encoder_counts_its_parameters_once():
+    generative, recognition = build(
+        Architecture(4, 2, (3,), "tanh", "gaussian", prior="vamp", prior_components=3), key=jax.random.key(0)
+    )
+    rows = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    for g in (generative, tie(generative, recognition)):
+        table = gradient_statistics(SgvbA(2), (g, recognition), rows, jax.random.key(1), num_draws=3)
+        for group, model in (("generative", generative), ("recognition", recognition)):
+            arrays = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+            assert table[group].num_parameters == sum(leaf.size for leaf in arrays)
 
 
 def test_vr_max_takes_the_largest_weight(x64):

@@ -52,6 +52,7 @@ class FakeFitted:
         return np.asarray(jax.random.normal(key, (num, self.latent_dim)))
 
     has_standard_normal_prior = True
+    has_simplex_latent = False
 
 
 @pytest.fixture

@@ -170,7 +170,9 @@ def test_a_flow_prior_is_the_flow_of_a_standard_normal(x64):
 # --- VampPrior --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize(
+    "posterior", [p for p in POSTERIORS if p not in ("uniform", "triangular", "pareto", "reciprocal")]
+)
 def test_a_vamp_prior_is_the_mixture_of_the_encoders_posteriors(posterior, x64):
     generative, recognition = vamp(posterior)
     inputs = np.asarray(generative.latent_prior.raw_inputs)

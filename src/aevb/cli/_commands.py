@@ -154,6 +154,8 @@ def compare_estimators(args: argparse.Namespace) -> int:
     path = Path(args.output) if args.output else _figures(args.run) / "estimators.png"
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: the figure is written as .png; end the name in it")
+    if args.output:
+        _output.check_free(path)
     part, dataset = _rows(fitted, args.data)
     lines = []
     with _tables.gradient_lines(quiet=args.json) as show:

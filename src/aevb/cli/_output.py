@@ -22,11 +22,16 @@ def check(output: str) -> Path:
     path = Path(output)
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{output}: unknown kind of file {path.suffix!r}; end it in {', '.join(SUFFIXES)}")
-    if path.exists():
-        raise OutputError(f"{output} exists already; nothing was overwritten. Name another file, or remove it first")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {output}: there is no directory {path.parent}")
+    check_free(path)
     return path
+
+
+def check_free(path: Path) -> None:
+    """Raise an OutputError if a file at `path` would overwrite something, or has no directory to lie in."""
+    if path.exists():
+        raise OutputError(f"{path} exists already; nothing was overwritten. Name another file, or remove it first")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], columns: Sequence[str]) -> None:

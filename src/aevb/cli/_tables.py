@@ -102,9 +102,8 @@ def print_info(fitted: FittedModel) -> None:
     console.print()
     if "evaluation" in fitted.result:
         print_evaluation(fitted.result["evaluation"], fitted.result["held_out"])
-    console.print(
-        f"{len(fitted.history)} epochs, {fitted.result['stopped'].replace('_', ' ')}; aevb {fitted.aevb_version}"
-    )
+    stopped = str(fitted.result.get("stopped", "no result")).replace("_", " ")
+    console.print(f"{len(fitted.history)} epochs, {stopped}; aevb {fitted.aevb_version}")
 
 
 def _layers(title: str, model: eqx.Module, first: str) -> Table:

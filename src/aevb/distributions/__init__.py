@@ -50,6 +50,7 @@ from ._reparameterize import sample_and_log_prob as sample_and_log_prob
 from ._reparameterize import support_depends_on_parameters as support_depends_on_parameters
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale
+from ._special import expm1_minus as expm1_minus
 from ._von_mises import VonMises as VonMises
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "Uniform",
     "VonMises",
     "Weibull",
+    "expm1_minus",
     "kl_divergence",
     "kl_per_dimension",
     "location_and_scale",

@@ -184,10 +184,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for famil
 
 
 def supports_within(q_family: str, p_family: str) -> bool:
-    """Whether some member of q's family lies where the standard member of p's has a density.
+    """Whether every member of q's family lies where the standard member of p's has a density.
 
-    Where not, D_KL(q || p) is infinite whatever the encoder says. Only supports are compared: a Cauchy lies within a
-    Normal's, though its tails make that divergence infinite too.
+    Where not, D_KL(q || p) is infinite for what an encoder may well say. Only supports are compared: a Cauchy lies
+    within a Normal's, though its tails make that divergence infinite too.
 
     Args:
         q_family: name of the posterior's family.
@@ -200,7 +200,7 @@ def supports_within(q_family: str, p_family: str) -> bool:
     q, p = FAMILIES[q_family], FAMILIES[p_family]
     if "simplex" in (q.support, p.support):
         return q.support == p.support
-    # A lower edge that the parameters can raise is no obstacle, unless q's support has no room above it.
-    low = q.movable[0] or q.edges[0] >= p.edges[0]
-    high = q.movable[1] or q.edges[1] <= p.edges[1]
-    return low and high
+    # An edge that the parameters move can come to lie anywhere on the real line, or on its positive half.
+    low = (0.0 if q.support == "positive" else -math.inf) if q.movable[0] else q.edges[0]
+    high = math.inf if q.movable[1] else q.edges[1]
+    return low >= p.edges[0] and high <= p.edges[1]

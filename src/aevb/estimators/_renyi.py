@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.distributions import expm1_minus
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
@@ -50,5 +51,11 @@ class Renyi(AbstractEstimator):
             return weights.estimate(jnp.mean(weights.log_w))
         if self.alpha == -math.inf:
             return weights.estimate(jnp.max(weights.log_w))
-        power = 1.0 - self.alpha
-        return weights.estimate(log_mean_exp(power * weights.log_w) / power)
+        # (1 - alpha) log w about the mean of log w: near alpha = 1, the ELBO, nothing cancels.
+        power, middle = 1.0 - self.alpha, jnp.mean(weights.log_w)
+        t = power * (weights.log_w - middle)
+        small = jnp.max(jnp.abs(t)) < 0.5
+        near, far = jnp.where(small, t, 0.0), jnp.where(small, 0.0, t)
+        # mean(t) = 0, so that log mean exp(t) = log1p(mean(exp(t) - 1 - t)).
+        value = jnp.where(small, jnp.log1p(jnp.mean(expm1_minus(near))), log_mean_exp(far))
+        return weights.estimate(middle + value / power)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
 
 from ._base import AbstractEstimator, Estimate, minibatch_bound
 
@@ -68,9 +68,11 @@ def gradient_statistics(
         raise ValueError(f"num_draws must be at least 2 to tell a variance, got {num_draws}")
     rows = jnp.asarray(batch)
     if estimator.init_state() != ():
-        estimates = _estimates(estimator, model, rows, jax.random.fold_in(key, num_draws))
+        estimates = _estimates(estimator, tied(model), rows, jax.random.fold_in(key, num_draws))
         estimator = estimator.with_state(estimator.next_state(estimator.init_state(), estimates))
-    params, static = eqx.partition(model, eqx.is_inexact_array)
+    # Untied, as in training: an encoder that the prior looks at belongs to the recognition model alone.
+    generative, recognition = model
+    params, static = eqx.partition((untie(generative), recognition), eqx.is_inexact_array)
     run = jax.jit(lambda params, estimator, rows, key: _moments(params, static, estimator, rows, key, num_draws))
     arguments = (params, estimator, rows, key)
     compiled = run.lower(*arguments).compile()
@@ -81,7 +83,7 @@ def gradient_statistics(
         seconds = time.perf_counter() - start
         if seconds > 0.5:
             break
-    groups: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    groups: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"generative": [], "recognition": []}
     leaves = zip(jax.tree_util.tree_leaves_with_path(mean), jax.tree.leaves(squares), strict=True)
     for (path, first), second in leaves:
         part = ("generative", "recognition")[path[0].idx]
@@ -89,6 +91,12 @@ def gradient_statistics(
         for name in (part, f"{part}{jax.tree_util.keystr(path[1:2])}"):
             groups.setdefault(name, []).append(moment)
     return {name: _summary(group, num_draws, seconds / num_draws) for name, group in groups.items()}
+
+
+def tied(model: Pair) -> Pair:
+    """The pair with its prior knowing the encoder, where it asks for it."""
+    generative, recognition = model
+    return tie(generative, recognition), recognition
 
 
 def _summary(moments: list[tuple[np.ndarray, np.ndarray]], num_draws: int, seconds: float) -> GradientStatistics:
@@ -117,7 +125,7 @@ def _moments(
     """The mean of the gradients, and their squared distances from it, summed: Welford's recursion, draw by draw."""
 
     def bound(params: PyTree[Array], key: PRNGKeyArray) -> Float[Array, ""]:
-        return jnp.mean(_estimates(estimator, eqx.combine(params, static), rows, key).bound)
+        return jnp.mean(_estimates(estimator, tied(eqx.combine(params, static)), rows, key).bound)
 
     def draw(carry: tuple[PyTree[Array], PyTree[Array]], i: Array) -> tuple[tuple[PyTree[Array], PyTree[Array]], None]:
         mean, squares = carry

@@ -61,8 +61,8 @@ class Architecture:
         flow_hidden: units of each hidden layer of a flow's networks.
 
     Raises:
-        ValueError: a value is out of range, or not one of the closed list, or without effect on this model, or z
-            could lie where the prior has no density.
+        ValueError: a value is out of range, or not one of the closed list, or belongs to another prior or
+            posterior, or z could lie where the prior has no density.
 
     Example:
         >>> Architecture(784, 2, (500,), "tanh", "bernoulli", posterior="iaf", flow_steps=2, flow_hidden=(64,)).prior
@@ -102,6 +102,8 @@ class Architecture:
     def _check_latent_distributions(self) -> None:
         flow = self.posterior in _FLOWS or self.prior == "flow"
         _check_count("prior_components", self.prior_components, self.prior in _MIXTURES, "the priors mixture and vamp")
+        if isinstance(self.flow_steps, int) and self.flow_steps > 1000:
+            raise ValueError(f"flow_steps must be at most 1,000, got {self.flow_steps}")
         _check_count("flow_steps", self.flow_steps, flow, "the posteriors iaf and coupling and the prior flow")
         if self.flow_hidden and not flow:
             raise ValueError(

@@ -12,6 +12,7 @@ from ._loop import EpochSummary as EpochSummary
 from ._loop import compile_epoch as compile_epoch
 from ._loop import epochs as epochs
 from ._objective import FreeBits as FreeBits
+from ._objective import free_bits_kl as free_bits_kl
 from ._optimizers import OPTIMIZERS as OPTIMIZERS
 from ._optimizers import SCHEDULES as SCHEDULES
 from ._optimizers import Optimizer as Optimizer
