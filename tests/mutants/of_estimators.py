@@ -47,8 +47,8 @@ MUTANTS = [
     (
         "Renyi without its 1/(1 - alpha)",
         "estimators/_renyi.py",
-        "* weights.log_w) / power",
-        "* weights.log_w)",
+        "middle + value / power",
+        "middle + value",
         unbiased("renyi"),
     ),
     (
