@@ -22,11 +22,19 @@ def _map_chunk(fn: Callable[..., Any], args: Any, rows: Array, index: Array, key
     return jax.lax.map(one, (rows, index), batch_size=min(batch_size, rows.shape[0]))
 
 
-def map_rows(fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: PRNGKeyArray, *, batch_size: int) -> Any:
+def map_rows(
+    fn: Callable[..., Any],
+    args: Any,
+    rows: np.ndarray | Array,
+    key: PRNGKeyArray,
+    *,
+    batch_size: int,
+    first_row: int = 0,
+) -> Any:
     """`fn(*args, key_i, row_i)` for each row i, vectorised over `batch_size` rows at a time.
 
-    Row i's key is `fold_in(key, i)`, so that the result does not depend on how the rows are cut into batches. The
-    last, smaller batch is computed like the others; no row is dropped or counted twice.
+    Row i's key is `fold_in(key, first_row + i)`, so that the result does not depend on how the rows are cut into
+    batches, nor a part's on how the data set is cut into parts. The last, smaller batch is computed like the others; no row is dropped or counted twice.
 
     Args:
         fn: pure function of one row that returns a pytree of arrays. Give the same function object at each call, or
@@ -35,6 +43,7 @@ def map_rows(fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: P
         rows: (N, ...), N >= 1.
         key: for all rows.
         batch_size: rows at once, which bounds the memory.
+        first_row: where `rows` begins in the data set that it is a part of.
 
     Returns:
         The pytree that `fn` returns, as NumPy arrays with a leading axis of length N.
@@ -42,7 +51,7 @@ def map_rows(fn: Callable[..., Any], args: Any, rows: np.ndarray | Array, key: P
     parts = []
     for start in range(0, len(rows), HOST_CHUNK):
         chunk = jnp.asarray(rows[start : start + HOST_CHUNK])
-        index = jnp.arange(start, start + len(chunk), dtype=jnp.uint32)
+        index = jnp.arange(len(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
         parts.append(jax.device_get(_map_chunk(fn, args, chunk, index, key, batch_size)))
     if not parts:
         raise ValueError("there are 0 rows to evaluate")
