@@ -33,8 +33,9 @@ def map_rows(
 ) -> Any:
     """`fn(*args, key_i, row_i)` for each row i, vectorised over `batch_size` rows at a time.
 
-    Row i's key is `fold_in(key, first_row + i)`, so that the result does not depend on how the rows are cut into
-    batches, nor a part's on how the data set is cut into parts. The last, smaller batch is computed like the others; no row is dropped or counted twice.
+    Row i's key is `fold_in(key, first_row + i)`, so that the result depends neither on how the rows are cut into
+    batches nor on how the data set is cut into parts. The last, smaller batch is computed like the others; no row is
+    dropped or counted twice.
 
     Args:
         fn: pure function of one row that returns a pytree of arrays. Give the same function object at each call, or
