@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import evaluate as evaluate
     from . import models as models
     from . import plots as plots
+    from . import reports as reports
     from . import train as train
     from ._fit import fit as fit
     from .fitted import FittedModel as FittedModel
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 # Loaded at first use: JAX and NumPyro take seconds to import, and `aevb --help` needs neither.
 _FUNCTIONS = {"fit": "_fit", "FittedModel": "fitted", "load": "fitted"}
-_MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "train")
+_MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """The fitted object: the trained pair of models with what is needed to use it on data."""
 
 import dataclasses
+import enum
 import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,14 @@ from aevb.models import AbstractRecognitionModel, Architecture, BernoulliGenerat
 
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
-ELBO, IMPORTANCE, GRADIENTS = range(3)  # what evaluation's key is folded with
+
+
+class Key(enum.IntEnum):
+    """What the noise of evaluation is for, and what its key is folded with."""
+
+    ELBO, IMPORTANCE, GRADIENTS, CHOICE, CHAINS, SIMULATED, LATENT, GAPS, CALIBRATION, PREDICTIVE, GENERATION = range(
+        11
+    )
 
 
 class Latents(NamedTuple):
@@ -135,6 +143,13 @@ class FittedModel:
         return measures(self.preprocessing)
 
     @property
+    def log_jacobian(self) -> float:
+        """Nats to add to a log density to have it in the data's own units; 0 for probabilities, which have no unit."""
+        if self.architecture.likelihood == "discretized-logistic":
+            return 0.0
+        return self.preprocessing.log_jacobian(self.architecture.data_dim)
+
+    @property
     def has_standard_normal_prior(self) -> bool:
         """Whether p(z) = N(0, I)."""
         return self.architecture.prior == "normal"
@@ -214,8 +229,8 @@ class FittedModel:
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
-        key = self._evaluation_key(IMPORTANCE) if key is None else key
-        x = self._fixed(self._dataset(rows))
+        key = self.evaluation_key(Key.IMPORTANCE) if key is None else key
+        x = self.prepare(rows)[1]
         return evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
 
     def compare_estimators(
@@ -235,7 +250,7 @@ class FittedModel:
             self.generative,
             self.recognition,
             x.astype(np.float32),
-            self._evaluation_key(GRADIENTS),
+            self.evaluation_key(Key.GRADIENTS),
             num_samples=num_samples,
             num_draws=num_draws,
         )
@@ -251,16 +266,17 @@ class FittedModel:
         """
         if operator.index(num_samples) < 0:
             raise ValueError(f"num_samples must be at least 0, got {num_samples}")
-        dataset = self._dataset(rows)
-        x = self._fixed(dataset)
+        dataset, x = self.prepare(rows)
         estimator = evaluate.elbo_estimator(self.generative, self.recognition)
-        estimate = evaluate.elbo(self.generative, self.recognition, x, self._evaluation_key(ELBO), estimator=estimator)
+        estimate = evaluate.elbo(
+            self.generative, self.recognition, x, self.evaluation_key(Key.ELBO), estimator=estimator
+        )
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
         log_likelihood = None
         if num_samples and not self.preprocessing.grey:
             per_row = evaluate.log_likelihood(
-                self.generative, self.recognition, x, self._evaluation_key(IMPORTANCE), num_samples=num_samples
+                self.generative, self.recognition, x, self.evaluation_key(Key.IMPORTANCE), num_samples=num_samples
             )
             log_likelihood = evaluate.mean(per_row)
         return Evaluation(
@@ -273,10 +289,7 @@ class FittedModel:
             num_samples=num_samples if log_likelihood else 0,
             binarization=self.preprocessing.binarization,
             scaling=self.preprocessing.scaling,
-            # Probabilities of levels have no unit to change; densities have.
-            log_jacobian=0.0
-            if self.architecture.likelihood == "discretized-logistic"
-            else self.preprocessing.log_jacobian(self.architecture.data_dim),
+            log_jacobian=self.log_jacobian,
             data=DataInfo.of(dataset),
         )
 
@@ -289,6 +302,17 @@ class FittedModel:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         modelfile.write(path, **parts)
 
+    def prepare(self, rows: Any) -> tuple[Dataset, np.ndarray]:
+        """The rows as they are stored and as the models see them, (N, D); binarised once, with a fixed key, if the
+        model saw its data binarised at random.
+        """
+        dataset = self._dataset(rows)
+        return dataset, self._fixed(dataset)
+
+    def evaluation_key(self, purpose: Key) -> PRNGKeyArray:
+        """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
+        return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
+
     def _dataset(self, rows: Any) -> Dataset:
         dataset = load_data(rows)
         check_compatible(self.preprocessing, self.data.columns, self.data.event_shape, dataset)
@@ -299,9 +323,6 @@ class FittedModel:
 
     def _fixed(self, dataset: Dataset) -> np.ndarray:
         return fix(self.preprocessing, dataset.rows, jax.random.key(BINARIZATION_KEY))
-
-    def _evaluation_key(self, purpose: int) -> PRNGKeyArray:
-        return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
 
     def _to_data_units(self, x: np.ndarray) -> np.ndarray:
         return x if self.architecture.likelihood == "bernoulli" else self.preprocessing.inverse(x)

@@ -96,6 +96,9 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     data = _dataclass(DataInfo, header["data"])
     if architecture.data_dim != int(np.prod(data.event_shape)):
         raise ValueError(f"the model has {architecture.data_dim} columns, its data shape {data.event_shape}")
+    config = Config.from_dict(header["config"])
+    preprocessing = Preprocessing.from_dict(header["preprocessing"])
+    _check_agreement(architecture, config, preprocessing)
     # Shapes only: nothing is allocated before the file's own arrays were compared with what the header asks for.
     skeleton = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
     generative, recognition = fill(skeleton, arrays)
@@ -103,16 +106,26 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
         raise ValueError("history must be a list of objects and result an object")
     return {
-        "config": Config.from_dict(header["config"]),
+        "config": config,
         "architecture": architecture,
         "generative": tie(generative, recognition),
         "recognition": recognition,
-        "preprocessing": Preprocessing.from_dict(header["preprocessing"]),
+        "preprocessing": preprocessing,
         "data": data,
         "history": tuple(history),
         "result": result,
         "aevb_version": str(header["aevb_version"]),
     }
+
+
+def _check_agreement(architecture: Architecture, config: Config, preprocessing: Preprocessing) -> None:
+    """The header says in two places what the model is; arrays of one family would fit another's names and shapes."""
+    for name in ("latent_dim", "hidden", "activation", "likelihood", "sigmoid_mean", "min_scale", "posterior", "prior"):
+        one, other = getattr(architecture, name), getattr(config, name)
+        if one != other:
+            raise ValueError(f"the architecture has {name} {one!r}, but the configuration has {other!r}")
+    if architecture.grey != preprocessing.grey:
+        raise ValueError(f"the architecture has grey {architecture.grey}, the preprocessing {preprocessing.grey}")
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:

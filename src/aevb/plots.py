@@ -210,7 +210,7 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
         height, width = fitted.event_shape
         panels = _panels(ax, 1, (6.0, 6.0 * height / width))
         panels[0].set_title(f"Learned manifold{rest}")
-        _draw_tiles(panels[0], decoded.reshape(-1, height, width), n, extent=edges, aspect=height / width)
+        draw_tiles(panels[0], decoded.reshape(-1, height, width), n, extent=edges, aspect=height / width)
     else:
         panels = _panels(ax, min(4, decoded.shape[1]), (3.6, 3.1), columns=2)
         for j, panel in enumerate(panels):
@@ -239,7 +239,7 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
         height, width = fitted.event_shape
         panel = _panels(ax, 1, (0.8 * count + 1.1, 1.6 * height / width + 0.4))[0]
         parts = [_paper(part.reshape(-1, height, width)) for part in (originals, rebuilt)]
-        _draw_tiles(panel, np.concatenate(parts), count)
+        draw_tiles(panel, np.concatenate(parts), count)
         panel.set(xticks=[], yticks=[height / 2, 1.5 * height], yticklabels=["original", "reconstruction"])
         panel.tick_params(length=0)
         return panel
@@ -271,7 +271,7 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
         decoded = np.asarray(fitted.decode(fitted.sample_prior(num, key)))
         columns = math.ceil(math.sqrt(num))
         panel = _panels(ax, 1, (5.5, 5.5 * height / width * math.ceil(num / columns) / columns + 0.3))[0]
-        _draw_tiles(panel, decoded.reshape(num, height, width), columns)
+        draw_tiles(panel, decoded.reshape(num, height, width), columns)
         panel.set(xticks=[], yticks=[], title="Decoded draws from the prior")
         return panel
     drawn = np.asarray(fitted.sample(num, key)).reshape(num, -1)
@@ -459,7 +459,7 @@ def _paper(images: NDArray[Any]) -> NDArray[Any]:
     return np.clip(grey / 255 if grey.max() > 2 else grey, 0.0, 1.0)
 
 
-def _draw_tiles(ax: Axes, images: NDArray[Any], columns: int, **options: Any) -> None:
+def draw_tiles(ax: Axes, images: NDArray[Any], columns: int, **options: Any) -> None:
     """Lay images of shape (N, height, width) side by side in reading order, without gaps, as one picture."""
     grey = _paper(images)
     inverted = bool(np.median(grey) < 0.25)

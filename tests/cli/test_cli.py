@@ -105,7 +105,7 @@ def test_print_config_is_toml_and_flags_go_before_the_file(tmp_path: Path, capsy
 
 
 def test_evaluate_json_agrees_with_the_fit(run: Path, capsys) -> None:
-    assert main(["evaluate", str(run), "--num-samples", "20", "--json"]) == 0
+    assert main(["evaluate", str(run), "--num-samples", "20", "--json", "--quick"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["part"] == "test"
     assert report["num_rows"] == 300
@@ -115,6 +115,46 @@ def test_evaluate_json_agrees_with_the_fit(run: Path, capsys) -> None:
     assert sampled["mean"] == pytest.approx(expected["importance_sampled_log_likelihood"]["mean"], abs=1e-4)
     assert sampled["mean"] > report["elbo"]["mean"]
     assert sampled["standard_error"] > 0
+
+
+def test_evaluate_leaves_a_page(run: Path, tmp_path: Path, capsys) -> None:
+    where = tmp_path / "page"
+    assert main(["evaluate", str(run), "--num-samples", "50", "--rows", "100", "-o", str(where)]) == 0
+    out, err = capsys.readouterr()
+    figures = ("log_likelihood", "latent_dimensions", "khat", "calibration", "lowest_rows", "nearest_rows")
+    names = {"index.html", "evaluation.json", "rows.csv", *(f"{name}.png" for name in figures)}
+    assert {p.name for p in where.iterdir()} == names
+    report = json.loads((where / "evaluation.json").read_text())
+    assert report["importance_sampled_log_likelihood"]["num_rows"] == 100
+    assert report["num_rows"] == 300
+    assert report["data"]["fingerprint"] in (where / "index.html").read_text()
+    assert all(verdict.split()[0] in out for verdict in report["verdicts"])
+    assert "evaluating: calibration" in err
+    assert main(["evaluate", str(run), "-o", str(where)]) == 6  # nothing is overwritten
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_evaluations_of_a_run_are_numbered(run: Path, tmp_path: Path, capsys) -> None:
+    copy = tmp_path / "model.safetensors"
+    copy.write_bytes((run / "model.safetensors").read_bytes())
+    for _ in range(2):
+        assert main(["evaluate", str(copy), "--method", "elbo", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["settings"]["method"] == "elbo"
+    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "evaluation-1", "evaluation-2"}
+
+
+def test_compare_runs(run: Path, digits: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other"
+    assert main(["fit", str(digits), "--out", str(other), "--quiet", *SMALL, "--epochs", "1"]) == 0
+    assert main(["compare", str(run), str(other), "--num-samples", "20", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["runs"]
+    assert first["log_p_difference"]["mean"] == 0
+    assert second["log_p_difference"]["mean"] == pytest.approx(
+        second["log_p"]["mean"] - first["log_p"]["mean"], abs=1e-6
+    )
+    assert second["log_p_difference"]["mean"] < 0
+    assert main(["compare", str(run), str(other), "--data", str(digits), "--num-samples", "5"]) == 0
+    assert "rows better" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_encode_decode_reconstruct_sample(run: Path, digits: Path, tmp_path: Path) -> None:
@@ -152,12 +192,12 @@ def test_a_run_whose_data_have_changed_must_be_told_its_data(tmp_path: Path, cap
     rng, file, run = np.random.default_rng(0), tmp_path / "t.npy", tmp_path / "run"
     np.save(file, rng.normal(size=(60, 3)))
     assert main(["fit", str(file), "--out", str(run), "--quiet", "--batch-size", "20", *SMALL]) == 0
-    assert main(["evaluate", str(run)]) == 0
+    assert main(["evaluate", str(run), "--quick"]) == 0
     np.save(file, rng.normal(size=(60, 3)))
     capsys.readouterr()
-    assert main(["evaluate", str(run)]) == 3
+    assert main(["evaluate", str(run), "--quick"]) == 3
     assert "has changed since this model was fitted" in capsys.readouterr().err
-    assert main(["evaluate", str(run), str(file)]) == 0
+    assert main(["evaluate", str(run), str(file), "--quick"]) == 0
 
 
 def test_flat_bytes_are_pixels(tmp_path: Path) -> None:
@@ -251,7 +291,7 @@ def test_families_flows_and_priors_from_the_command_line(flags, digits: Path, tm
     capsys.readouterr()
     assert main(["info", str(out)]) == 0
     assert "total parameters" in capsys.readouterr().out
-    assert main(["evaluate", str(out), "--num-samples", "5", "--json"]) == 0
+    assert main(["evaluate", str(out), "--num-samples", "5", "--json", "--quick"]) == 0
     again = json.loads(capsys.readouterr().out)["elbo"]["mean"]
     assert again == pytest.approx(aevb.load(out).result["evaluation"]["elbo"]["mean"], rel=1e-4)
 
@@ -323,6 +363,10 @@ BAD = [
     ("csv text", ["fit", "{tmp}/text.csv"], 3, "row 2"),
     ("no such run", ["info", "{tmp}/none"], 4, "no such file"),
     ("no run", ["info", "{tmp}"], 4, "is not a run"),
+    ("compare one", ["compare", "{run}"], 2, "two runs or more"),
+    ("harmonic samples", ["evaluate", "{run}", "--method", "hmc", "--num-samples", "1"], 2, "at least 2"),
+    ("unknown method", ["evaluate", "{run}", "--method", "mcmc"], 2, "invalid choice"),
+    ("ais of one", ["evaluate", "{run}", "--method", "ais", "--distributions", "1"], 2, "at least 2"),
     ("altered model", ["evaluate", "{tmp}/altered.safetensors"], 4, "altered.safetensors"),
     ("cut model", ["evaluate", "{tmp}/short.safetensors"], 4, "short.safetensors"),
     ("pickle", ["evaluate", "{tmp}/pickle.safetensors"], 4, "pickle"),
@@ -448,4 +492,4 @@ def test_ctrl_c_on_a_terminal_leaves_a_usable_model(digits: Path, tmp_path: Path
     fitted = aevb.load(out)
     assert fitted.result["stopped"] == "interrupted"
     assert len(fitted.history) == len((out / "metrics.jsonl").read_text().splitlines())
-    assert main(["evaluate", str(out), "--num-samples", "0"]) == 0
+    assert main(["evaluate", str(out), "--num-samples", "0", "--quick"]) == 0

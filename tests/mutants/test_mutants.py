@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import of_calibration
 import of_estimators
 import of_families
 import of_models
+import of_reports
 import pytest
 
 SOURCE = Path(importlib.util.find_spec("aevb").origin).parent
@@ -93,21 +95,22 @@ MUTANTS = [
     Mutant("the last, smaller batch is dropped", LOOP, "if remainder:", "if False:", EVERY_ROW),
     Mutant("means weigh steps", LOOP, "np.where(good, sizes, 0.0)", "np.where(good, 1.0, 0.0)", WEIGHING),
     Mutant("nine are taken for ten", LOOP, "MAX_SKIPPED_IN_A_ROW = 10", "MAX_SKIPPED_IN_A_ROW = 9", TEN),
-    Mutant("log K dropped", IMPORTANCE, " - jnp.log(jnp.asarray(num_samples, x.dtype))", "", NORMALISER),
+    Mutant("log K dropped", IMPORTANCE, "np.log(total) - np.log(num_samples)", "np.log(total)", NORMALISER),
     Mutant(
         "K of the normaliser is what fills the chunks",
         IMPORTANCE,
-        "jnp.log(jnp.asarray(num_samples,",
-        "jnp.log(jnp.asarray(num_chunks * chunk_size,",
+        "return _summarize(num_samples, *sums)",
+        "return _summarize(num_runs * num_chunks * chunk_size, *sums)",
         NORMALISER,
     ),
+    Mutant("samples that fill up a chunk count", IMPORTANCE, "jnp.where(k < span[1],", "jnp.where(k >= 0,", NORMALISER),
     Mutant(
-        "samples that fill up a chunk count", IMPORTANCE, "jnp.where(k < num_samples,", "jnp.where(k >= 0,", NORMALISER
+        "no maximum is taken out",
+        IMPORTANCE,
+        "jnp.exp(log_w - jnp.where(jnp.isfinite(largest), largest, 0.0))",
+        "jnp.exp(log_w)",
+        FAR,
     ),
-    Mutant(
-        "the sum of earlier chunks is not rescaled", IMPORTANCE, "total * jnp.exp(largest - shift)", "total", CHUNKS
-    ),
-    Mutant("no maximum is taken out", IMPORTANCE, "shift = jnp.where(jnp.isfinite(new), new, 0.0)", "shift = 0.0", FAR),
     Mutant(
         "a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", NORMALISER
     ),
@@ -156,7 +159,11 @@ MUTANTS = [
         DIFFER,
     ),
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
-    *(Mutant(*fields) for part in (of_estimators, of_families, of_models) for fields in part.MUTANTS),
+    *(
+        Mutant(*fields)
+        for part in (of_calibration, of_estimators, of_families, of_models, of_reports)
+        for fields in part.MUTANTS
+    ),
 ]
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"estimators"},
     {"train", "evaluate"},
     {"config", "_container", "modelfile", "fitted", "rundir", "_fit", "plots"},  # the front door and what it is made of
+    {"reports"},
     {"cli"},
     {"__main__", "__init__"},
 ]

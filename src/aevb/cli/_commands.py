@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -16,11 +17,13 @@ from aevb.data import Dataset
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, DataError, DivergenceError
 from aevb.fitted import FittedModel, load
+from aevb.reports import ReportSettings, make_report, save_report
+from aevb.reports import compare as compare_models
 from aevb.rundir import RunDirectory
 
 from . import _output, _tables
 from ._parser import config_values
-from ._progress import make_progress
+from ._progress import make_progress, make_stages
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -86,13 +89,64 @@ def fit(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """`aevb evaluate`."""
+    settings = ReportSettings(
+        method=args.method,
+        num_samples=args.num_samples,
+        num_rows=args.rows,
+        num_distributions=args.distributions,
+        num_leapfrog=args.leapfrog,
+        schedule=args.schedule,
+        start=args.start,
+        num_simulated=args.simulated,
+        diagnostics=not args.quick,
+    )
     fitted = load(args.run)
-    part, rows = _rows(fitted, args.data)
-    evaluation = fitted.evaluate(rows, num_samples=args.num_samples)
+    part, dataset = _rows(fitted, args.data)
+    run = _directory(args.run)
+    if args.output and not args.quick:
+        RunDirectory.create(Path(args.output))  # a taken directory is told before the work is done
+    try:
+        with make_stages(quiet=args.json) as on_progress:
+            report = make_report(
+                fitted,
+                dataset,
+                settings=settings,
+                train_rows=None if args.quick else _train_rows(fitted),
+                part=part,
+                unfinished=run if os.access(run, os.W_OK) else None,
+                on_progress=on_progress,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "stopped by Ctrl-C; the rows that are done are kept, and the same command goes on from there"
+        ) from None
+    files: list[Path] = []
+    if not args.quick:
+        where = Path(args.output) if args.output else RunDirectory.create_numbered(run, "evaluation").path
+        files = save_report(report, where, fitted.event_shape, str(args.run))
     if args.json:
-        print(json.dumps({"part": part, **evaluation.to_dict()}, indent=2))
+        print(json.dumps(report.content, indent=2))
     else:
-        _tables.print_evaluation(evaluation.to_dict(), part)
+        _tables.print_report(report, files)
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """`aevb compare`."""
+    models = [(run, load(run)) for run in args.runs]
+    part, dataset = _rows(models[0][1], args.data)
+    if args.data is None:
+        for name, model in models[1:]:
+            if _rows(model, None)[1].fingerprint != dataset.fingerprint:
+                raise DataError(
+                    f"{name} held out other rows than {models[0][0]}; name the data to compare them on, with --data"
+                )
+    lines, fingerprint = compare_models(models, dataset, num_samples=args.num_samples)
+    if args.json:
+        runs = [line.to_dict() for line in lines]
+        print(json.dumps({"part": part, "fingerprint": fingerprint, "num_rows": len(dataset), "runs": runs}, indent=2))
+    else:
+        _tables.print_comparison(lines, part)
     return 0
 
 
@@ -140,7 +194,7 @@ def sample(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """`aevb plot`."""
     fitted = load(args.run)
-    directory = Path(args.output) if args.output else _figures(args.run)
+    directory = Path(args.output) if args.output else _directory(args.run) / "figures"
     for path in _draw(fitted, _rows(fitted, args.data)[1], directory):
         print(path)
     return 0
@@ -151,7 +205,7 @@ def compare_estimators(args: argparse.Namespace) -> int:
     fitted = load(args.run)
     if args.draws < 2:
         raise ConfigError("--draws must be at least 2, or there is no variance")
-    path = Path(args.output) if args.output else _figures(args.run) / "estimators.png"
+    path = Path(args.output) if args.output else _directory(args.run) / "figures" / "estimators.png"
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: the figure is written as .png; end the name in it")
     if args.output:
@@ -199,9 +253,20 @@ def _left_behind(run: RunDirectory | None) -> str:
     return f"stopped by a second Ctrl-C; no model was saved, and {run.path} can be removed"
 
 
-def _figures(run: str) -> Path:
+def _directory(run: str) -> Path:
     path = Path(run)
-    return (path if path.is_dir() else path.parent) / "figures"
+    return path if path.is_dir() else path.parent
+
+
+def _train_rows(fitted: FittedModel) -> Dataset | None:
+    """The rows that the model was fitted to, if they can be found again."""
+    if not fitted.config.data or fitted.config.data == "array":
+        return None
+    try:
+        train = load_splits(fitted.config.data, fitted.config).train
+    except DataError:
+        return None
+    return train if train.fingerprint == fitted.data.fingerprint else None
 
 
 def _rows(fitted: FittedModel, data: str | None) -> tuple[str, Dataset]:

@@ -39,13 +39,51 @@ def make_parser() -> argparse.ArgumentParser:
     fit.add_argument("--quiet", action="store_true", help="print errors only")
     _add_config_options(fit)
 
-    evaluate = command("evaluate", "ELBO and log-likelihood of a run's model on data")
+    evaluate = command("evaluate", "how good a run's model is: numbers with error bars, diagnostics, words, a page")
     _add_run(evaluate)
     evaluate.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
     evaluate.add_argument(
-        "--num-samples", type=_count, default=100, metavar="K", help="importance samples per row; 0: ELBO only (100)"
+        "--method",
+        choices=("elbo", "is", "ais", "hmc"),
+        default="is",
+        metavar="NAME",
+        help="of log p(x); one of elbo (the bound alone), is (importance sampling), ais (annealed importance "
+        "sampling), hmc (the paper's Appendix D, below five latent dimensions) (is)",
     )
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.add_argument(
+        "--num-samples",
+        type=_count,
+        metavar="K",
+        help="importance samples, AIS chains or posterior samples a row (1000, 16, 800); 0: ELBO only",
+    )
+    evaluate.add_argument(
+        "--rows", type=_positive, metavar="N", help="rows for log p(x), chosen at random (all; 100 for ais and hmc)"
+    )
+    evaluate.add_argument("--distributions", type=_positive, default=1000, metavar="T", help="of ais (1000)")
+    evaluate.add_argument("--leapfrog", type=_positive, default=10, metavar="N", help="steps of ais and hmc (10)")
+    evaluate.add_argument("--schedule", choices=("linear", "sigmoid"), default="sigmoid", help="of ais (sigmoid)")
+    evaluate.add_argument("--start", choices=("prior", "encoder"), default="prior", help="of ais (prior)")
+    evaluate.add_argument(
+        "--simulated", type=_count, default=20, metavar="N", help="rows for ais' bidirectional gap; 0: none (20)"
+    )
+    evaluate.add_argument("--quick", action="store_true", help="ELBO and log p(x) only: no diagnostics, no page")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables and words")
+    evaluate.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="directory for the page (default: the run's next free evaluation-1, -2, ...)",
+    )
+
+    compare = command("compare", "two runs or more on the same data: paired differences with standard errors")
+    compare.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run directories or model files; the first is the reference"
+    )
+    compare.add_argument("--data", metavar="DATA", help="default: what the first run held out")
+    compare.add_argument(
+        "--num-samples", type=_count, default=1000, metavar="K", help="importance samples a row; 0: ELBO only (1000)"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     encode = command("encode", "write posterior means (.npy) or means and scales (.npz, .csv) of data")
     _add_run(encode)
@@ -78,16 +116,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="directory for the figures (default: figures/ in the run); figures that are there already are replaced",
     )
 
-    compare = command("compare-estimators", "noise of each estimator's gradient at a run's parameters")
-    _add_run(compare)
-    compare.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
-    compare.add_argument("--rows", type=_positive, default=100, metavar="M", help="rows of the minibatch (100)")
-    compare.add_argument(
+    gradients = command("compare-estimators", "noise of each estimator's gradient at a run's parameters")
+    _add_run(gradients)
+    gradients.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
+    gradients.add_argument("--rows", type=_positive, default=100, metavar="M", help="rows of the minibatch (100)")
+    gradients.add_argument(
         "--num-samples", type=_positive, nargs="+", default=[1, 2, 5, 10], metavar="L", help="latent samples (1 2 5 10)"
     )
-    compare.add_argument("--draws", type=_positive, default=100, metavar="N", help="gradients for each line (100)")
-    compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    compare.add_argument(
+    gradients.add_argument("--draws", type=_positive, default=100, metavar="N", help="gradients for each line (100)")
+    gradients.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    gradients.add_argument(
         "-o", "--output", metavar="FILE", help="the figure, .png (default: figures/estimators.png in the run)"
     )
 

@@ -1,6 +1,8 @@
 """Progress: a bar on a terminal, plain lines in a log, nothing when quiet."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -130,3 +132,40 @@ def summary(record: Record) -> str:
 
 def _nats(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.2f}"
+
+
+@contextlib.contextmanager
+def make_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Tell how an evaluation goes, on stderr: a bar with the time left on a terminal, a line per stage in a log."""
+    if quiet:
+        yield lambda stage, done, total: None
+        return
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def line(stage: str, done: int, total: int) -> None:
+            if stage not in seen:
+                seen.add(stage)
+                resumed = f", {done:,} of {total:,} rows are done already" if stage == "log p(x)" and done else ""
+                print(f"evaluating: {stage}{resumed}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+        current = ""
+
+        def show(stage: str, done: int, total: int) -> None:
+            nonlocal current
+            # A stage of its own starts the clock anew: the time left is that of the rows, not of the diagnostics.
+            if stage != current and "log p(x)" in (stage, current):
+                bar.reset(task)
+            current = stage
+            bar.update(task, description=stage, completed=done, total=total)
+
+        yield show

@@ -1,26 +1,21 @@
 """Tables for the terminal."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from aevb.evaluate import EstimatorNoise
+from aevb.evaluate import EstimatorNoise, Mean
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
+from aevb.reports import Compared, Report, nats, numbers
 from aevb.rundir import RunDirectory
-
-LABELS = {
-    "elbo": "ELBO",
-    "log_likelihood": r"  reconstruction E_q\[log p(x|z)]",
-    "grey_objective": "objective (grey pixels, not a likelihood)",
-    "negative_cross_entropy": "  minus cross-entropy",
-    "kl": "  KL(q(z|x) || p(z))",
-}
 
 
 def print_result(fitted: FittedModel, run: RunDirectory) -> None:
@@ -44,13 +39,8 @@ def print_result(fitted: FittedModel, run: RunDirectory) -> None:
 def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
     """The ELBO and its terms, and log p(x)."""
     table = _table(f"nats per example, {evaluation['num_rows']} rows of {part}", "", "mean", "± s.e.")
-    for key, label in LABELS.items():
-        if key in evaluation:
-            sampled_kl = key == "kl" and not evaluation.get("kl_is_exact", True)
-            table.add_row(label + (", sampled" if sampled_kl else ""), *_cells(evaluation[key]))
-    sampled = evaluation["importance_sampled_log_likelihood"]
-    if sampled is not None:
-        table.add_row(f"log p(x), importance sampling, K={evaluation['num_samples']}", *_cells(sampled))
+    for what, mean, error in numbers(evaluation):
+        table.add_row(escape(what), mean, error)
     console = _console()
     console.print(table)
     console.print(f"binarization {evaluation['binarization']}, scaling {evaluation['scaling']}", style="dim")
@@ -60,6 +50,42 @@ def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
         console.print(
             f"densities are of the scaled data; add {evaluation['log_jacobian']:.2f} nats for the data's own units"
         )
+
+
+def print_report(report: Report, files: Sequence[Path]) -> None:
+    """The numbers, what they mean in words, and where the rest is."""
+    print_evaluation(report.content, report.content["part"])
+    console = _console()
+    for verdict in report.verdicts:
+        console.print(f"* {verdict}", markup=False)
+    if report.content["lowest_rows"]:
+        rows = ", ".join(str(item["row"]) for item in report.content["lowest_rows"][:10])
+        console.print(f"* Rows with the lowest score, from 0: {rows}.", markup=False)
+    if files:
+        console.print("files:")
+        for path in files:
+            console.print(f"  {path}", soft_wrap=True, markup=False)
+
+
+def print_comparison(lines: Sequence[Compared], part: str) -> None:
+    """A line per model, with its difference to the first."""
+    n = lines[0].elbo.num_rows
+    columns = ["run", "ELBO", "log p(x)", "log p(x) less the first's", "rows better"]
+    if lines[0].log_p is None:
+        columns[2:4] = ["ELBO less the first's"]
+    table = _table(f"nats per example, {n} rows of {part}; differences row by row", *columns)
+    for i, line in enumerate(lines):
+        difference = line.elbo_difference if line.log_p_difference is None else line.log_p_difference
+        values = [nats(_as_dict(line.elbo))]
+        if line.log_p is not None:
+            values.append(nats(_as_dict(line.log_p)))
+        values += [nats(_as_dict(difference)), f"{100 * line.rows_better:.0f} %"] if i else ["", ""]
+        table.add_row(escape(line.name), *values)
+    _console().print(table)
+
+
+def _as_dict(mean: Mean) -> dict[str, float]:
+    return {"mean": mean.value, "standard_error": mean.standard_error}
 
 
 @contextlib.contextmanager
@@ -124,12 +150,6 @@ def _layers(title: str, model: eqx.Module, first: str) -> Table:
 
 def _arrays(tree: Any) -> list[Any]:
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-
-
-def _cells(mean: Mapping[str, float | None]) -> tuple[str, str]:
-    value, error = mean["mean"], mean["standard_error"]
-    assert value is not None
-    return f"{value:.2f}", "" if error is None else f"{error:.2f}"
 
 
 def _table(title: str, *columns: str) -> Table:

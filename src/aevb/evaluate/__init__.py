@@ -1,10 +1,37 @@
-"""How good a model is, in nats, with error bars."""
+"""How good a model is, in nats, with error bars, and when they cannot be trusted."""
 
+from ._ais import AnnealedImportance as AnnealedImportance
+from ._ais import BidirectionalGap as BidirectionalGap
+from ._ais import annealed_importance_sampling as annealed_importance_sampling
+from ._ais import bidirectional_gap as bidirectional_gap
+from ._calibration import Calibration as Calibration
+from ._calibration import calibration_verdict as calibration_verdict
+from ._calibration import rank_calibration as rank_calibration
+from ._calibration import simulation_based_calibration as simulation_based_calibration
 from ._elbo import elbo as elbo
 from ._elbo import elbo_estimator as elbo_estimator
 from ._elbo import try_estimator as try_estimator
+from ._gaps import GaussianFamily as GaussianFamily
+from ._gaps import InferenceGaps as InferenceGaps
+from ._gaps import inference_gaps as inference_gaps
+from ._generation import ColumnStatistics as ColumnStatistics
+from ._generation import NearestRows as NearestRows
+from ._generation import column_statistics as column_statistics
+from ._generation import memorisation as memorisation
+from ._generation import memorisation_verdict as memorisation_verdict
+from ._generation import nearest_rows as nearest_rows
 from ._gradients import EstimatorNoise as EstimatorNoise
 from ._gradients import compare_estimators as compare_estimators
+from ._harmonic import Harmonic as Harmonic
+from ._harmonic import harmonic_log_likelihood as harmonic_log_likelihood
+from ._importance import ImportanceSampling as ImportanceSampling
+from ._importance import importance_sampling as importance_sampling
 from ._importance import log_likelihood as log_likelihood
+from ._latent import LatentDiagnostics as LatentDiagnostics
+from ._latent import collapse_verdict as collapse_verdict
+from ._latent import latent_diagnostics as latent_diagnostics
+from ._predictive import PredictiveCheck as PredictiveCheck
+from ._predictive import posterior_predictive_check as posterior_predictive_check
+from ._psis import pareto_khat as pareto_khat
 from ._summary import Mean as Mean
 from ._summary import mean as mean

@@ -30,6 +30,7 @@ def map_rows(
     *,
     batch_size: int,
     first_row: int = 0,
+    rows_at_once: int | None = None,
 ) -> Any:
     """`fn(*args, key_i, row_i)` for each row i, vectorised over `batch_size` rows at a time.
 
@@ -45,13 +46,15 @@ def map_rows(
         key: for all rows.
         batch_size: rows at once, which bounds the memory.
         first_row: where `rows` begins in the data set that it is a part of.
+        rows_at_once: rows in one call of the device, which Ctrl-C waits for; None: as many as it should hold.
 
     Returns:
         The pytree that `fn` returns, as NumPy arrays with a leading axis of length N.
     """
     parts = []
-    for start in range(0, len(rows), HOST_CHUNK):
-        chunk = jnp.asarray(rows[start : start + HOST_CHUNK])
+    size = HOST_CHUNK if rows_at_once is None else min(rows_at_once, HOST_CHUNK)
+    for start in range(0, len(rows), size):
+        chunk = jnp.asarray(rows[start : start + size])
         index = jnp.arange(len(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
         parts.append(jax.device_get(_map_chunk(fn, args, chunk, index, key, batch_size)))
     if not parts:

@@ -1,0 +1,193 @@
+"""Predictive checks: data sets that the model makes, held against the one that it was given."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Real
+
+from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+
+from ._rows import map_rows
+
+Kind = Literal["posterior", "prior"]
+Statistic = Callable[[np.ndarray], float]
+
+QUANTILES = (0.025, 0.5, 0.975)
+
+
+def adjacent_correlation(matrix: Real[np.ndarray, "N D"]) -> float:
+    """Mean absolute correlation of columns j and j + 1, over the pairs in which both columns vary; 0 if there is none.
+
+    In float64, in blocks of columns; for images it says how smooth they are.
+    """
+    d = matrix.shape[1]
+    found = []
+    for start in range(0, d - 1, 64):
+        block = matrix[:, start : min(start + 65, d)].astype(np.float64)
+        block -= block.mean(axis=0)
+        sd = np.sqrt(np.mean(block**2, axis=0))
+        products = np.mean(block[:, :-1] * block[:, 1:], axis=0)
+        # A constant column has the rounding of its mean left.
+        vary = (np.ptp(matrix[:, start : start + block.shape[1]], axis=0) > 0) & (sd > 0)
+        both = vary[:-1] & vary[1:]
+        found.append(np.abs(products[both] / (sd[:-1] * sd[1:])[both]))
+    pairs = np.concatenate(found) if found else np.zeros(0)
+    return float(pairs.mean()) if len(pairs) else 0.0
+
+
+def _sd(matrix: Real[np.ndarray, "N D"]) -> float:
+    """Over all entries; in float64, in blocks of rows, so that no copy of the matrix is made."""
+    mean = np.mean(matrix, dtype=np.float64)
+    blocks = (matrix[i : i + 1000] for i in range(0, len(matrix), 1000))
+    return float(np.sqrt(sum(float(np.sum((block - mean) ** 2)) for block in blocks) / matrix.size))
+
+
+STATISTICS: Mapping[str, Statistic] = MappingProxyType(
+    {
+        "mean": lambda m: float(np.mean(m, dtype=np.float64)),
+        "sd": _sd,
+        "sd of row sums": lambda m: float(np.std(np.sum(m, axis=1, dtype=np.float64))),
+        "share of zeros": lambda m: 1.0 - np.count_nonzero(m) / m.size,
+        "min": lambda m: float(np.min(m)),
+        "max": lambda m: float(np.max(m)),
+        "correlation of adjacent columns": adjacent_correlation,
+    }
+)
+
+
+class PredictiveCheck(NamedTuple):
+    """S statistics of the data, and of R data sets of the same size that the model made."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    observed: Float[np.ndarray, " S"]
+    replicated: Float[np.ndarray, "R S"]
+    mean: Float[np.ndarray, " S"]  # of the replicated ones, as the two below
+    sd: Float[np.ndarray, " S"]
+    quantiles: Float[np.ndarray, "S 3"]  # at `QUANTILES`: 2.5 %, 50 %, 97.5 %
+    p_values: Float[np.ndarray, " S"]  # two-sided; never below 2 / (R + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON, one entry per statistic."""
+        return {
+            "kind": self.kind,
+            "num_replicates": len(self.replicated),
+            "statistics": {
+                name: {
+                    "observed": float(self.observed[s]),
+                    "mean": float(self.mean[s]),
+                    "sd": float(self.sd[s]),
+                    "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, self.quantiles[s], strict=True)},
+                    "p_value": float(self.p_values[s]),
+                }
+                for s, name in enumerate(self.names)
+            },
+        }
+
+
+def posterior_predictive_check(
+    generative: AbstractGenerativeModel,
+    recognition: AbstractRecognitionModel,
+    rows: Real[Array | np.ndarray, "N *x"],
+    key: PRNGKeyArray,
+    *,
+    statistics: Mapping[str, Statistic] | None = None,
+    num_replicates: int = 100,
+    kind: Kind = "posterior",
+    batch_size: int = 500,
+) -> PredictiveCheck:
+    r"""Whether data that the model makes look like the data (Gelman, Meng & Stern 1996; Rubin 1984).
+
+    A replicate has a row for each row of the data: x_rep,i ~ p(x | z_i), with z_i ~ q(z | x_i) ("posterior") or
+    z_i ~ p(z) ("prior"). With T the statistic of a data set and R replicates,
+
+        p = 2 min{1 + #(T_rep >= T), 1 + #(T_rep <= T)} / (R + 1), at most 1.
+
+    A small p-value says that the model does not make data with this T. With kind "prior" the p-value of data that came
+    from the model is uniform. With kind "posterior" each row's latent was fitted to the row itself, so that the
+    p-values keep nearer to 1 and a small one says the more; it also depends on q(z | x), for which p(z | x) stands
+    there in theory. Both take the parameters as given: fitted to the same rows, they draw the p-values towards 1 again.
+
+    Args:
+        generative: p(x, z); for the kind "posterior" with a `likelihood`. With a VampPrior, tied.
+        recognition: q(z | x); not used by the kind "prior".
+        rows: x as the models see it, N of them.
+        key: replicate r uses fold_in(key, r), and its row i fold_in of that and i.
+        statistics: by name: functions of an (N, D) NumPy matrix (of all of x's axes made one) that return a number.
+            None: `STATISTICS`: mean, sd, sd of the rows' sums, share of zeros, min, max, mean absolute correlation of
+            adjacent columns.
+        num_replicates: R; one of them is in memory at a time.
+        kind: where z comes from.
+        batch_size: rows at once; does not change the result beyond rounding.
+
+    Raises:
+        TypeError: the model has no `likelihood` to draw x from given z; use the kind "prior".
+        ValueError: no rows, no replicates, no statistics, or a statistic that is no finite number.
+
+    Example:
+        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
+        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
+        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> rows = np.ones((50, 4), np.uint8)  # as no model with fair pixels would make them
+        >>> check = posterior_predictive_check(g, q, rows, jax.random.key(2), num_replicates=19)
+        >>> print(check.observed[0], check.p_values[0])
+        1.0 0.1
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
+    if num_replicates < 1:
+        raise ValueError(f"num_replicates must be at least 1, got {num_replicates}")
+    if len(rows) == 0:
+        raise ValueError("there are 0 rows to check")
+    if kind == "posterior" and not isinstance(generative, AbstractPriorLikelihood):
+        raise TypeError(
+            f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
+            "draw it from; derive it from AbstractPriorLikelihood, or use kind='prior'"
+        )
+    shape = eqx.filter_eval_shape(generative.sample, jax.random.key(0))[0].shape
+    if shape != np.shape(rows)[1:]:
+        raise ValueError(f"the model makes x of shape {shape}, and the rows have shape {np.shape(rows)[1:]}")
+    chosen = STATISTICS if statistics is None else statistics
+    if not chosen:
+        raise ValueError("there are 0 statistics to compute; give one or more by name, or None for the usual ones")
+    fn = _replicate_row if kind == "posterior" else _ancestral_row
+
+    observed = _compute(chosen, np.asarray(rows, jnp.result_type(float)), "the data")
+    replicated = np.empty((num_replicates, len(chosen)))
+    for r in range(num_replicates):
+        x_rep = map_rows(fn, (generative, recognition), rows, jax.random.fold_in(key, r), batch_size=batch_size)
+        replicated[r] = _compute(chosen, x_rep, f"replicate {r}")
+
+    above, below = np.sum(replicated >= observed, axis=0), np.sum(replicated <= observed, axis=0)
+    p_values = np.minimum(2 * (1 + np.minimum(above, below)) / (num_replicates + 1), 1.0)
+    sd = replicated.std(axis=0, ddof=1) if num_replicates > 1 else np.full(len(chosen), np.nan)
+    quantiles = np.quantile(replicated, QUANTILES, axis=0).T
+    return PredictiveCheck(kind, tuple(chosen), observed, replicated, replicated.mean(axis=0), sd, quantiles, p_values)
+
+
+def _replicate_row(
+    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+) -> Float[Array, "*x"]:
+    z_key, x_key = jax.random.split(key)
+    z = recognition.posterior(row.astype(float)).sample(z_key)
+    return generative.likelihood(z).sample(x_key).astype(float)
+
+
+def _ancestral_row(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+) -> Float[Array, "*x"]:
+    return generative.sample(key)[0].astype(float)
+
+
+def _compute(statistics: Mapping[str, Statistic], rows: np.ndarray, whose: str) -> Float[np.ndarray, " S"]:
+    matrix = rows.reshape(len(rows), -1)
+    values = np.array([float(statistic(matrix)) for statistic in statistics.values()])
+    if not np.all(np.isfinite(values)):
+        name = list(statistics)[int(np.argmin(np.isfinite(values)))]
+        raise ValueError(f"the statistic {name!r} of {whose} is not a finite number, so that it cannot be compared")
+    return values

@@ -1,0 +1,105 @@
+"""Two models or more on the same rows: paired differences."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aevb import evaluate
+from aevb.errors import ConfigError, DataError
+from aevb.fitted import FittedModel, Key
+
+from ._make import data_kind
+
+
+class Compared(NamedTuple):
+    """One model of a comparison; all in nats per example, in the data's own units."""
+
+    name: str
+    elbo: evaluate.Mean
+    log_p: evaluate.Mean | None
+    elbo_difference: evaluate.Mean  # this model's less the first one's, row by row
+    log_p_difference: evaluate.Mean | None
+    rows_better: float  # share of rows that this model explains better than the first one
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+
+        def plain(value: Any) -> Any:
+            if not isinstance(value, evaluate.Mean):
+                return value
+            error = value.standard_error
+            return {"mean": value.value, "standard_error": error if np.isfinite(error) else None}
+
+        return {name: plain(value) for name, value in self._asdict().items()}
+
+
+def compare(
+    models: Sequence[tuple[str, FittedModel]], rows: Any, *, num_samples: int = 1000
+) -> tuple[list[Compared], str]:
+    """ELBO and log p(x) (importance sampling) of several models on the same rows, with paired differences.
+
+    The rows' own spread, which dominates the standard error of each model alone, cancels in the difference.
+
+    Args:
+        models: (name, model) each; the differences are to the first.
+        rows: data that suit all of them.
+        num_samples: K; 0: the ELBO alone.
+
+    Returns:
+        A line per model, and the fingerprint of the rows.
+
+    Raises:
+        ConfigError: fewer than two models, or they see different data: grey, dynamically and statically binarised
+            pixels, densities and probabilities, are different data sets.
+        DataError: the rows do not suit one of them.
+    """
+    if len(models) < 2:
+        raise ConfigError(f"a comparison needs two runs or more, got {len(models)}")
+    kinds = {name: _kind(model) for name, model in models}
+    first = models[0][0]
+    for name, kind in kinds.items():
+        if kind != kinds[first]:
+            raise ConfigError(
+                f"{name} and {first} cannot be compared: the one is about {kind}, the other about {kinds[first]}; "
+                "these are different data sets"
+            )
+    table: list[tuple[np.ndarray, np.ndarray | None]] = []
+    fingerprint = ""
+    for name, model in models:
+        dataset, x = model.prepare(rows)
+        if fingerprint and dataset.fingerprint != fingerprint:
+            raise DataError(f"{name} was given other rows than {first}")
+        fingerprint = dataset.fingerprint
+        pair = (model.generative, model.recognition)
+        estimator = evaluate.elbo_estimator(*pair)
+        bound = evaluate.elbo(*pair, x, model.evaluation_key(Key.ELBO), estimator=estimator).bound
+        log_p = None
+        if num_samples and not model.preprocessing.grey:
+            key = model.evaluation_key(Key.IMPORTANCE)
+            log_p = evaluate.log_likelihood(*pair, x, key, num_samples=num_samples) + np.float64(model.log_jacobian)
+        table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p))
+    lines = []
+    for (name, _), (own, log_p) in zip(models, table, strict=True):
+        reference_bound, reference = table[0]
+        score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
+        lines.append(
+            Compared(
+                name=name,
+                elbo=evaluate.mean(own),
+                log_p=None if log_p is None else evaluate.mean(log_p),
+                elbo_difference=evaluate.mean(own - reference_bound),
+                log_p_difference=None if log_p is None or reference is None else evaluate.mean(log_p - reference),
+                rows_better=float(np.mean(score > reference_score)),
+            )
+        )
+    return lines, fingerprint
+
+
+def _kind(model: FittedModel) -> str:
+    """What a model's numbers are about: such models alone can be compared."""
+    if model.architecture.likelihood in ("bernoulli",):
+        return data_kind(model)
+    if model.architecture.likelihood == "discretized-logistic":
+        return "probabilities of levels"
+    return "densities of the data"  # in the data's own units, whatever the scaling

@@ -1,0 +1,91 @@
+"""What a report is to contain."""
+
+import dataclasses
+from typing import Any, Literal, get_args
+
+from aevb.errors import ConfigError
+
+Method = Literal["elbo", "is", "ais", "hmc"]
+
+# Names of the estimates of log p(x), in files and in words.
+KEYS = {
+    "is": "importance_sampled_log_likelihood",
+    "ais": "annealed_log_likelihood",
+    "hmc": "harmonic_log_likelihood",
+}
+WORDS = {
+    "elbo": "ELBO",
+    "is": "importance sampling",
+    "ais": "annealed importance sampling",
+    "hmc": "HMC and the harmonic mean (Appendix D)",
+}
+_NUM_SAMPLES = {"elbo": 0, "is": 1000, "ais": 16, "hmc": 800}
+# The Markov chain methods take seconds a row.
+_NUM_ROWS = {"ais": 100, "hmc": 100}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSettings:
+    """How log p(x) is estimated, and how much work goes into the diagnostics.
+
+    Args:
+        method: "elbo": the bound alone; "is": importance sampling from q(z | x); "ais": annealed importance sampling by
+            HMC; "hmc": the paper's Appendix D, for fewer than five latent dimensions.
+        num_samples: importance samples, AIS chains, or posterior samples of each row. None: 1,000, 16, 800.
+        num_rows: rows for log p(x), drawn without replacement with a fixed key. None: all of them; 100 of them for
+            "ais" and "hmc", which take seconds a row.
+        num_distributions, num_leapfrog, schedule, start: of AIS (`num_leapfrog` of "hmc" too).
+        num_simulated: rows simulated from the model for AIS' bidirectional gap.
+        diagnostics: False: only the ELBO and log p(x).
+    """
+
+    method: Method = "is"
+    num_samples: int | None = None
+    num_rows: int | None = None
+    num_distributions: int = 1000
+    num_leapfrog: int = 10
+    schedule: Literal["linear", "sigmoid"] = "sigmoid"
+    start: Literal["prior", "encoder"] = "prior"
+    num_simulated: int = 20
+    diagnostics: bool = True
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("method", Method),
+            ("schedule", Literal["linear", "sigmoid"]),
+            ("start", Literal["prior", "encoder"]),
+        ):
+            if getattr(self, name) not in get_args(choices):
+                raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
+        for name, least in (
+            ("num_samples", 0 if self.method in ("elbo", "is") else 2),
+            ("num_rows", 1),
+            ("num_distributions", 2),
+            ("num_leapfrog", 1),
+            ("num_simulated", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+    def resolved(self, total_rows: int) -> "ReportSettings":
+        """With the numbers in place of None, for a data set of so many rows. No samples at all are method "elbo"."""
+        method = "elbo" if self.num_samples == 0 else self.method
+        num_samples = _NUM_SAMPLES[method] if self.num_samples is None else self.num_samples
+        num_rows = _NUM_ROWS.get(method, total_rows) if self.num_rows is None else self.num_rows
+        return dataclasses.replace(
+            self,
+            method=method,
+            num_samples=0 if method == "elbo" else num_samples,
+            num_rows=min(num_rows, total_rows),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that matter to the method."""
+        values = dataclasses.asdict(self)
+        if self.method != "ais":
+            for name in ("num_distributions", "schedule", "start", "num_simulated"):
+                del values[name]
+        if self.method not in ("ais", "hmc"):
+            del values["num_leapfrog"]
+        return values

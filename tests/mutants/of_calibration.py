@@ -1,0 +1,157 @@
+"""Planted defects of calibration, predictive checks and samples: (name, file, text there, its replacement, killer)."""
+
+CALIBRATION = "statistical/test_calibration.py"
+PREDICTIVE, GENERATION = "unit/test_predictive.py", "unit/test_generation.py"
+
+SBC, PPC, SAMPLES = "evaluate/_calibration.py", "evaluate/_predictive.py", "evaluate/_generation.py"
+
+ENUMERATED = f"{CALIBRATION}::test_p_values_by_enumeration[5-3]"
+EXACT = f"{CALIBRATION}::test_the_exact_posterior_is_calibrated[False]"
+TIES = f"{CALIBRATION}::test_ties_are_broken_evenly"
+FROM_THE_ROW = f"{PREDICTIVE}::test_a_replicates_row_comes_from_the_posterior_of_the_datas_row"
+BY_HAND = f"{PREDICTIVE}::test_numbers_by_hand"
+BYTES = f"{GENERATION}::test_neighbours_of_whole_numbers[uint8]"
+MANN_WHITNEY = f"{GENERATION}::test_mann_whitney_against_scipy[0]"
+
+MUTANTS = [
+    (
+        "draws below and above are confused",
+        SBC,
+        "jnp.sum(f[1:] < f[0], axis=0)",
+        "jnp.sum(f[1:] > f[0], axis=0)",
+        f"{CALIBRATION}::test_ranks_count_the_draws_below",
+    ),
+    ("all ties are taken to lie below", SBC, "ties.shape, 0, ties + 1)", "ties.shape, ties, ties + 1)", TIES),
+    ("one place too few for ties", SBC, "ties.shape, 0, ties + 1)", "ties.shape, 0, jnp.maximum(ties, 1))", TIES),
+    (
+        "one draw many times",
+        SBC,
+        "jax.random.fold_in(draw_key, l)",
+        "jax.random.fold_in(draw_key, 0 * l)",
+        EXACT,
+    ),
+    (
+        "every draw is there twice",
+        SBC,
+        "jax.random.fold_in(draw_key, l)",
+        "jax.random.fold_in(draw_key, l // 2)",
+        EXACT,
+    ),
+    (
+        "the joint at the truth is that of another x",
+        SBC,
+        "generative.log_joint(x, z))(z)",
+        "generative.log_joint(0.0 * x, z))(z)",
+        f"{CALIBRATION}::test_the_joint_finds_a_posterior_that_ignores_x",
+    ),
+    (
+        "the sum of increments is not conditioned on",
+        SBC,
+        "mass[0] / self._poisson(1.0, self.n)[-1]",
+        "mass[0]",
+        ENUMERATED,
+    ),
+    (
+        "one tail for two",
+        SBC,
+        "2 * np.minimum(at_most, at_least)",
+        "2 * at_most",
+        ENUMERATED,
+    ),
+    (
+        "a count is no part of its upper tail",
+        SBC,
+        "np.cumsum(pmf[:, ::-1], axis=1)[:, ::-1]",
+        "1.0 - np.cumsum(pmf, axis=1)",
+        ENUMERATED,
+    ),
+    (
+        "no correction for several quantities",
+        SBC,
+        "alpha = (1 - level) / num_quantities",
+        "alpha = 1 - level",
+        f"{CALIBRATION}::test_within_the_bands_is_a_p_value_above_the_limit",
+    ),
+    (
+        "too narrow and too wide are confused",
+        SBC,
+        '"under-dispersed" if of_variance > 0',
+        '"under-dispersed" if of_variance < 0',
+        f"{CALIBRATION}::test_a_wrong_posterior_is_found_and_told[wrong2-under-dispersed-shifted high]",
+    ),
+    (
+        "low and high are confused",
+        SBC,
+        '"shifted low" if of_mean > 0',
+        '"shifted low" if of_mean < 0',
+        f"{CALIBRATION}::test_a_wrong_posterior_is_found_and_told[wrong0-shifted high-None]",
+    ),
+    (
+        "z comes from the prior in a posterior check",
+        PPC,
+        "z = recognition.posterior(row.astype(float)).sample(z_key)",
+        "z = generative.prior().sample(z_key)",
+        FROM_THE_ROW,
+    ),
+    ("replicates share their noise", PPC, "jax.random.fold_in(key, r)", "jax.random.fold_in(key, 0)", FROM_THE_ROW),
+    (
+        "the mean of p(x | z) for a sample of it",
+        PPC,
+        "generative.likelihood(z).sample(x_key)",
+        "generative.likelihood(z).mean",
+        f"{PREDICTIVE}::test_replicates_have_the_likelihoods_noise",
+    ),
+    ("the data are not counted among the replicates", PPC, "2 * (1 + np.minimum", "2 * (0 + np.minimum", BY_HAND),
+    ("one-sided for two-sided", PPC, "np.minimum(above, below)", "np.minimum(above, above)", BY_HAND),
+    (
+        "columns between blocks are left out",
+        PPC,
+        "min(start + 65, d)",
+        "min(start + 64, d)",
+        f"{PREDICTIVE}::test_correlation_of_adjacent_columns_against_numpy[150]",
+    ),
+    (
+        "sign of the product",
+        SAMPLES,
+        "b_squared - 2.0 * (a @ b.T)",
+        "b_squared + 2.0 * (a @ b.T)",
+        f"{GENERATION}::test_neighbours_against_brute_force[1-1000]",
+    ),
+    (
+        "an index within its chunk",
+        SAMPLES,
+        "start + np.arange(len(b))",
+        "np.arange(len(b))",
+        f"{GENERATION}::test_neighbours_against_brute_force[1-100]",
+    ),
+    (
+        "bytes wrap around",
+        SAMPLES,
+        "b = train[index[q : q + chunk_size, c]].astype(np.float64)\n            distance",
+        "a, b = queries[q : q + chunk_size], train[index[q : q + chunk_size, c]]\n            distance",
+        BYTES,
+    ),
+    ("ties do not count by half", SAMPLES, "np.sum(above) + np.sum(ties) / 2", "np.sum(above)", MANN_WHITNEY),
+    ("no correction for ties", SAMPLES, "np.sum(same.astype(float) ** 3 - same)", "np.sum(0 * same)", MANN_WHITNEY),
+    (
+        "near and far are confused",
+        SAMPLES,
+        "math.erfc(z / math.sqrt(2)) / 2",
+        "math.erfc(-z / math.sqrt(2)) / 2.0",
+        MANN_WHITNEY,
+    ),
+    (
+        "a row too many in the beta-binomial",
+        SAMPLES,
+        "close, s, m, h - m + 1)",
+        "close, s, m + 1, h - m + 1)",
+        f"{GENERATION}::test_samples_among_the_nearest_held_out_rows_by_hand",
+    ),
+    (
+        "variances are not divided by the number of rows",
+        SAMPLES,
+        "data_sd**2 / len(data)",
+        "data_sd**2 / len(x)",
+        f"{GENERATION}::test_columns_against_numpy[5]",
+    ),
+]

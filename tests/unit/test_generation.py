@@ -1,0 +1,283 @@
+"""Samples against data: columns by NumPy, neighbours by brute force, copies that are found and honesty that is not."""
+
+import itertools
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from _oracles import z_scores
+
+from aevb.evaluate._generation import (
+    NearestRows,
+    _beta_binomial_tail,
+    column_statistics,
+    memorisation,
+    memorisation_verdict,
+    nearest_rows,
+)
+
+RNG = np.random.default_rng(0)
+TRAIN = RNG.normal(size=(300, 6))
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [1, 5, 64, 130])
+def test_columns_against_numpy(columns):
+    samples, rows = RNG.normal(1000.0, 2.0, (50, columns)), RNG.normal(1001.0, 3.0, (80, columns))
+    c = column_statistics(samples, rows)
+    np.testing.assert_allclose(c.mean, samples.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(c.data_mean, rows.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(c.sd, samples.std(axis=0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(c.data_sd, rows.std(axis=0, ddof=1), rtol=1e-9)
+    welch = scipy.stats.ttest_ind(samples, rows, equal_var=False).statistic
+    np.testing.assert_allclose(c.z_score, welch, rtol=1e-9)
+    np.testing.assert_array_equal(c.worst, np.argsort(-np.abs(welch))[:10])
+    assert c.share_far == np.mean(np.abs(welch) > 5)
+
+
+def test_z_scores_of_one_source_are_standard_normal():
+    c = column_statistics(RNG.exponential(size=(400, 3000)), RNG.exponential(size=(900, 3000)))
+    assert abs(z_scores(c.z_score, 0.0)) < 5
+    assert abs(z_scores(c.z_score**2, 1.0)) < 5
+    assert c.share_far == 0
+
+
+def test_columns_that_differ_are_named():
+    rows = RNG.normal(size=(500, 20))
+    samples = RNG.normal(size=(500, 20))
+    samples[:, 7] += 3
+    samples[:, 3] -= 1.5
+    c = column_statistics(samples, rows)
+    assert list(c.worst[:2]) == [7, 3]
+    assert c.z_score[3] < -5
+    assert c.z_score[7] > 5
+    assert c.share_far == 2 / 20
+    told = json.loads(json.dumps(c.to_dict()))
+    assert [column["column"] for column in told["worst"][:2]] == [7, 3]
+
+
+def test_constant_columns():
+    rows = np.tile(np.float32([0.1, 0.1, 0.3]), (1000, 1))
+    c = column_statistics(np.tile(np.float32([0.1, 0.2, 0.2]), (500, 1)), rows)
+    np.testing.assert_array_equal(c.z_score, [0.0, np.inf, -np.inf])
+    np.testing.assert_array_equal(c.sd, 0.0)
+    assert c.share_far == 2 / 3
+    assert json.loads(json.dumps(c.to_dict(), allow_nan=False))["worst"][0]["z_score"] is None
+
+
+def test_columns_of_bytes_and_images():
+    rows = RNG.integers(0, 256, (40, 2, 3)).astype(np.uint8)
+    c = column_statistics(jnp.asarray(rows[:20]), rows)
+    np.testing.assert_allclose(c.mean, rows[:20].reshape(20, 6).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(c.data_sd, rows.reshape(40, 6).std(axis=0, ddof=1), rtol=1e-12)
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+
+
+def brute_force(samples, train, k):
+    difference = samples.astype(np.float64)[:, None] - train.astype(np.float64)[None]
+    distance = np.sqrt(np.sum(difference**2, axis=2))
+    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(distance, order, axis=1)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 100, 1000])
+@pytest.mark.parametrize("k", [1, 3, 300])
+def test_neighbours_against_brute_force(chunk_size, k):
+    samples = np.random.default_rng(1).normal(size=(23, 6))
+    index, distance = brute_force(samples, TRAIN, k)
+    found = nearest_rows(samples, TRAIN, num_neighbours=k, chunk_size=chunk_size)
+    np.testing.assert_array_equal(found.row_index, index)
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-12)
+    assert found.held_out_distance is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64])
+def test_neighbours_of_whole_numbers(dtype):
+    """Differences of bytes do not wrap around, and equal distances go to the lower row."""
+    rng = np.random.default_rng(2)
+    train = rng.integers(0, 256, (200, 3)).astype(dtype)
+    train[150] = train[3]
+    samples = np.concatenate([rng.integers(0, 256, (30, 3)).astype(dtype), train[:5]])
+    index, distance = brute_force(samples, train, 2)
+    for chunk_size in (13, 500):
+        found = nearest_rows(samples, train, num_neighbours=2, chunk_size=chunk_size)
+        np.testing.assert_array_equal(found.row_index, index)
+        np.testing.assert_array_equal(found.distance, distance)
+    assert list(found.row_index[33]) == [3, 150]
+    np.testing.assert_array_equal(found.distance[30:, 0], 0.0)
+
+
+def test_small_distances_keep_their_digits():
+    """1e-5 between points of norm 2,400: |a|^2 - 2 ab + |b|^2 has lost all of it (5.8e6 with 1e-9 of rounding)."""
+    train = 1000 + np.random.default_rng(3).normal(size=(200, 6))
+    samples = train[:50] + 1e-5 / np.sqrt(6)
+    found = nearest_rows(samples, train)
+    np.testing.assert_array_equal(found.row_index[:, 0], np.arange(50))
+    np.testing.assert_allclose(found.distance[:, 0], 1e-5, rtol=1e-6)
+
+
+def test_held_out_rows_have_distances_too():
+    held_out = np.random.default_rng(4).normal(size=(40, 6))
+    found = nearest_rows(TRAIN[:2], TRAIN, held_out=held_out, num_neighbours=2)
+    np.testing.assert_allclose(found.held_out_distance, brute_force(held_out, TRAIN, 1)[1][:, 0], rtol=1e-12)
+    np.testing.assert_array_equal(found.distance[:, 0], 0.0)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def reading(samples, seed=5, num_held_out=200):
+    held_out = np.random.default_rng(seed).normal(size=(num_held_out, 6))
+    return nearest_rows(samples, TRAIN, held_out=held_out)
+
+
+def test_a_generator_that_copies_is_found():
+    nearest = reading(TRAIN[:150] + 0.01 * np.random.default_rng(6).normal(size=(150, 6)))
+    m = memorisation(nearest)
+    assert m.median_ratio < 0.05
+    assert m.nearer > 0.99
+    assert m.share_close > 0.9
+    assert max(m.p_value_nearer, m.p_value_close) < 1e-6 < m.p_value_farther
+    assert memorisation_verdict(nearest).startswith("The samples are too near")
+
+
+def test_a_few_copies_among_many_samples_are_found():
+    """One in ten, the others too far out: the median and the rank statistic point the wrong way."""
+    rng = np.random.default_rng(7)
+    samples = np.concatenate([TRAIN[:30] + 0.001 * rng.normal(size=(30, 6)), 1.5 * rng.normal(size=(270, 6))])
+    nearest = reading(samples, num_held_out=1000)
+    m = memorisation(nearest)
+    assert m.median_ratio > 1
+    assert m.p_value_nearer > 0.5
+    assert m.p_value_close < 1e-6
+    assert memorisation_verdict(nearest).startswith("The samples are too near")
+
+
+def test_samples_far_from_the_data_are_no_copies():
+    nearest = reading(3 * np.random.default_rng(8).normal(size=(300, 6)))
+    m = memorisation(nearest)
+    assert m.nearer < 0.2
+    assert m.p_value_farther < 1e-6
+    assert "farther" in memorisation_verdict(nearest)
+    assert memorisation_verdict(nearest).startswith("No copies")
+
+
+def test_an_honest_generator_is_not_accused():
+    """Samples and held-out rows of the distribution of the training rows: p-values as they should be, over and over."""
+    readings = [
+        memorisation(reading(np.random.default_rng(100 + i).normal(size=(80, 6)), seed=900 + i)) for i in range(200)
+    ]
+    nearer = np.array([m.nearer for m in readings])
+    assert abs(z_scores(nearer, 0.5)) < 5
+    p = np.array([[m.p_value_nearer, m.p_value_farther] for m in readings])
+    for column in p.T:
+        assert scipy.stats.kstest(column, "uniform").pvalue > 1e-6 / 2
+    close = np.array([m.share_close for m in readings])
+    assert abs(z_scores(close, readings[0].expected_share_close)) < 5
+    p_close = np.array([m.p_value_close for m in readings])
+    for limit in (0.5, 0.2, 0.05):  # discrete, so at most the limit
+        assert np.mean(p_close <= limit) < limit + 5 * np.sqrt(limit * (1 - limit) / 200)
+    copies = memorisation(reading(TRAIN[:80] * 1.001))
+    assert copies.p_value_nearer < 1e-6
+
+
+def test_the_verdict_of_an_honest_generator():
+    """Distances that are exactly those of held-out rows, so that nothing is left to chance."""
+    distance = np.linspace(1.0, 2.0, 500)
+    nearest = NearestRows(np.zeros((500, 1), np.int64), distance[:, None], distance)
+    assert memorisation(nearest).nearer == 0.5
+    words = memorisation_verdict(nearest)
+    assert words.startswith("No copies")
+    assert "1.00 times that of held-out rows" in words
+    assert "as near" in words
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+def test_mann_whitney_against_scipy(decimals):
+    rng = np.random.default_rng(9)
+    samples, held = np.round(rng.normal(5, 1, 70), decimals), np.round(rng.normal(5.3, 1.2, 40), decimals)
+    m = memorisation(NearestRows(np.zeros((70, 1), np.int64), samples[:, None], held))
+    for alternative, p in (("less", m.p_value_nearer), ("greater", m.p_value_farther)):
+        exact = scipy.stats.mannwhitneyu(
+            samples, held, alternative=alternative, method="asymptotic", use_continuity=False
+        )
+        np.testing.assert_allclose(p, exact.pvalue, rtol=1e-9)
+    np.testing.assert_allclose(m.nearer, 1 - exact.statistic / (70 * 40), rtol=1e-12)
+    np.testing.assert_allclose(m.median_ratio, np.median(samples) / np.median(held))
+
+
+def test_samples_among_the_nearest_held_out_rows_by_hand():
+    """Of 200 held-out rows 1 % are 2: what is nearer than the second nearest of them is close."""
+    samples, held = np.array([0.5, 1.5, 2.0, 3.0, 4.0]), np.arange(1.0, 201.0)
+    m = memorisation(NearestRows(np.zeros((5, 1), np.int64), samples[:, None], held))
+    assert (m.share_close, m.expected_share_close) == (2 / 5, 2 / 201)
+    np.testing.assert_allclose(m.p_value_close, scipy.stats.betabinom.sf(1, 5, 2, 199), rtol=1e-9)
+
+
+def test_the_number_of_close_samples_is_beta_binomial():
+    rng = np.random.default_rng(10)
+    repeats, h, s, m = 20_000, 60, 40, 3
+    third = np.sort(rng.random((repeats, h)), axis=1)[:, m - 1 : m]
+    close = np.sum(rng.random((repeats, s)) < third, axis=1)
+    for count in (1, 3, 6):
+        p = _beta_binomial_tail(count, s, m, h - m + 1)
+        assert abs(np.mean(close >= count) - p) < 5 * np.sqrt(p * (1 - p) / repeats)
+
+
+def test_beta_binomial_tail_against_scipy():
+    for count, (n, a, b) in itertools.product((0, 1, 5, 20), ((20, 1, 10), (50, 3, 250), (1000, 5, 496))):
+        exact = scipy.stats.betabinom.sf(count - 1, n, a, b)
+        np.testing.assert_allclose(
+            _beta_binomial_tail(count, n, a, b), exact, rtol=1e-7, atol=1e-12
+        )  # scipy's is 1 - cdf
+
+
+def test_equal_distances_accuse_nobody():
+    """Binary rows that stand in the training set, in samples and in held-out rows alike."""
+    nearest = NearestRows(np.zeros((50, 1), np.int64), np.zeros((50, 1)), np.zeros(60))
+    m = memorisation(nearest)
+    assert m.nearer == 0.5
+    assert m.p_value_nearer == m.p_value_farther == 0.5
+    assert m.share_close == 0
+    assert np.isnan(m.median_ratio)
+    assert "not comparable" in memorisation_verdict(nearest)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        ((TRAIN[:0], TRAIN), {}, "0 samples"),
+        ((TRAIN, TRAIN[:0]), {}, "0 train_rows"),
+        ((TRAIN[:, :2], TRAIN), {}, "samples and train_rows must have as many columns, got 2 and 6"),
+        ((TRAIN, TRAIN), {"held_out": TRAIN[:, :2]}, "held_out and train_rows"),
+        ((TRAIN, TRAIN), {"held_out": TRAIN[:0]}, "0 held_out"),
+        ((TRAIN, TRAIN), {"num_neighbours": 0}, r"1 \.\.\. 300"),
+        ((TRAIN, TRAIN), {"num_neighbours": 301}, r"1 \.\.\. 300"),
+        ((TRAIN, TRAIN), {"chunk_size": 0}, "at least 1"),
+        ((np.where(TRAIN > 2, np.nan, TRAIN), TRAIN), {}, "samples hold a value that is not finite"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, options, match):
+    with pytest.raises(ValueError, match=match):
+        nearest_rows(*arguments, **options)
+
+
+def test_columns_that_cannot_be_compared():
+    with pytest.raises(ValueError, match="as many columns"):
+        column_statistics(TRAIN[:, :2], TRAIN)
+    with pytest.raises(ValueError, match="2 samples and 2 rows"):
+        column_statistics(TRAIN[:1], TRAIN)
+
+
+def test_nothing_to_compare_with():
+    with pytest.raises(ValueError, match="held_out"):
+        memorisation(nearest_rows(TRAIN[:3], TRAIN))
