@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import of_calibration
+import of_diagnostics
 import of_estimators
 import of_families
 import of_models
@@ -161,7 +162,7 @@ MUTANTS = [
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
     *(
         Mutant(*fields)
-        for part in (of_calibration, of_estimators, of_families, of_models, of_reports)
+        for part in (of_calibration, of_diagnostics, of_estimators, of_families, of_models, of_reports)
         for fields in part.MUTANTS
     ),
 ]

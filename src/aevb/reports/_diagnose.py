@@ -68,7 +68,9 @@ def plain(m: evaluate.Mean) -> dict[str, float]:
 
 def _latent(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Key.LATENT)
-    d = evaluate.latent_diagnostics(*subject.models, subject.x[:LATENT_ROWS], key)
+    # An inverse autoregressive flow needs J passes for each of the N^2 densities.
+    num_aggregate = 500 if subject.fitted.architecture.posterior == "iaf" else 2000
+    d = evaluate.latent_diagnostics(*subject.models, subject.x[:LATENT_ROWS], key, num_aggregate=num_aggregate)
     return Finding(d.to_dict(), evaluate.collapse_verdict(d), {"latent": d})
 
 
