@@ -55,6 +55,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--rows", type=int, default=100, help="rows for AIS")
+    parser.add_argument("--is-rows", type=int, default=10_000, help="rows for importance sampling with --samples")
     parser.add_argument("--distributions", type=int, default=1000)
     parser.add_argument("--simulated", type=int, default=50)
     parser.add_argument("--out", default=Path(__file__).with_suffix(".json"), type=Path)
@@ -76,12 +77,12 @@ def main():
         "best_validation_elbo": round(max(record["validation_elbo"] for record in fitted.history), 2),
         "elbo": plain(evaluate.mean(evaluate.elbo(*pair, x, key).bound)),
     }
-    whole = None
-    for k in (200, args.samples):
+    for k, num_rows in ((200, len(x)), (args.samples, args.is_rows)):
         start = time.perf_counter()
-        whole = evaluate.importance_sampling(*pair, x, key, num_samples=k, more_of=whole)
+        spread = x[np.linspace(0, len(x) - 1, num_rows).astype(int)]
+        whole = evaluate.importance_sampling(*pair, spread, key, num_samples=k)
         result[f"is_{k}"] = plain(evaluate.mean(whole.log_likelihood)) | {
-            "standard_error_by_samples": float(np.sqrt(np.sum(whole.standard_error.astype(float) ** 2)) / len(x)),
+            "standard_error_by_samples": float(np.sqrt(np.sum(whole.standard_error.astype(float) ** 2)) / num_rows),
             "median_effective_samples": round(float(np.median(whole.effective_sample_size)), 1),
             "share_khat_above_0.7": round(float(np.mean(whole.khat > 0.7)), 4),
             "seconds": round(time.perf_counter() - start, 1),

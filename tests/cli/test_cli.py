@@ -216,7 +216,10 @@ def test_ctrl_c_during_the_evaluation_keeps_the_trained_model(digits: Path, tmp_
         time.sleep(0.1)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    try:
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()  # or a failure would leave it at work
     assert process.returncode == 130
     assert "the trained model is in" in error
     assert "Traceback" not in error

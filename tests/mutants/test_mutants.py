@@ -14,6 +14,7 @@ import of_estimators
 import of_families
 import of_models
 import of_reports
+import of_sampling
 import pytest
 
 SOURCE = Path(importlib.util.find_spec("aevb").origin).parent
@@ -162,7 +163,7 @@ MUTANTS = [
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
     *(
         Mutant(*fields)
-        for part in (of_calibration, of_diagnostics, of_estimators, of_families, of_models, of_reports)
+        for part in (of_calibration, of_diagnostics, of_estimators, of_families, of_models, of_reports, of_sampling)
         for fields in part.MUTANTS
     ),
 ]
@@ -188,8 +189,8 @@ def test_the_package_as_it_is_passes(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
-# Every sixth one in the default suite, for time; all of them with `-m ""`.
-SHARE = [pytest.param(m, id=m.name, marks=[pytest.mark.slow] if i % 6 else []) for i, m in enumerate(MUTANTS)]
+# Every tenth one in the default suite, for time; all of them with `-m ""`.
+SHARE = [pytest.param(m, id=m.name, marks=[pytest.mark.slow] if i % 10 else []) for i, m in enumerate(MUTANTS)]
 
 
 @pytest.mark.parametrize("mutant", SHARE)

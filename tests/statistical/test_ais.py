@@ -39,8 +39,9 @@ def test_from_the_true_posterior_every_weight_is_the_marginal(num_distributions,
     np.testing.assert_allclose(found.log_likelihood, p.log_marginal(), atol=1e-10)
     np.testing.assert_allclose(found.effective_sample_size, 3.0, rtol=1e-10)
     assert found.standard_error.max() < 1e-10
-    gap = bidirectional_gap(p.generative(), p.recognition(), 7, KEY, **options)
-    np.testing.assert_allclose(gap.upper, gap.lower, atol=1e-10)
+    if num_distributions > 1:
+        gap = bidirectional_gap(p.generative(), p.recognition(), 6, KEY, **options)
+        np.testing.assert_allclose(gap.upper, gap.lower, atol=1e-10)
     wrong = annealed_importance_sampling(*models(p), p.rows, KEY, **options)
     assert np.abs(wrong.log_likelihood - p.log_marginal()).max() > 0.01  # negative control
 
@@ -71,27 +72,26 @@ def test_a_schedule_rises_from_zero_to_one(schedule):
         np.testing.assert_allclose(b, (raw - raw[0]) / (raw[-1] - raw[0]), atol=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_batches_and_parts_do_not_change_the_result(batch_size, x64):
+def test_batches_and_parts_do_not_change_the_result(x64):
     p = problem(2, 9)
-    options = {"num_distributions": 4, "num_chains": 2, "num_leapfrog": 3}
+    options = {"num_distributions": 4, "num_chains": 3, "num_leapfrog": 3}
     whole = annealed_importance_sampling(*models(p), p.rows, KEY, batch_size=9, **options)
-    cut = annealed_importance_sampling(*models(p), p.rows, KEY, batch_size=batch_size, **options)
-    part = annealed_importance_sampling(*models(p), p.rows[5:], KEY, batch_size=9, first_row=5, **options)
-    wrong = annealed_importance_sampling(*models(p), p.rows[5:], KEY, batch_size=9, **options)
+    cut = annealed_importance_sampling(*models(p), p.rows, KEY, batch_size=2, **options)
+    part = annealed_importance_sampling(*models(p), p.rows[5:], KEY, batch_size=2, first_row=5, **options)
+    wrong = annealed_importance_sampling(*models(p), p.rows[5:], KEY, batch_size=2, **options)
     for name in whole._fields:
-        np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), rtol=1e-9)
-        np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[5:], rtol=1e-9)
+        np.testing.assert_allclose(getattr(cut, name), getattr(whole, name), rtol=1e-8)
+        np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[5:], rtol=1e-8)
     assert not np.allclose(wrong.log_likelihood, part.log_likelihood, rtol=1e-6)
 
 
 def test_pairs_that_are_simulated_in_parts_are_the_same(x64):
     p = problem(2, 1)
-    options = {"num_distributions": 4, "num_chains": 2, "num_leapfrog": 3}
+    options = {"num_distributions": 4, "num_chains": 3, "num_leapfrog": 3, "start": "encoder"}
     whole = bidirectional_gap(*models(p), 6, KEY, **options)
     part = bidirectional_gap(*models(p), 2, KEY, first_row=4, **options)
-    np.testing.assert_allclose(part.lower, whole.lower[4:], rtol=1e-9)
-    np.testing.assert_allclose(part.upper, whole.upper[4:], rtol=1e-9)
+    np.testing.assert_allclose(part.lower, whole.lower[4:], rtol=1e-8)
+    np.testing.assert_allclose(part.upper, whole.upper[4:], rtol=1e-8)
     assert len(np.unique(whole.lower)) == 6
     np.testing.assert_allclose(whole.gap.value, np.mean(whole.upper - whole.lower))
 
@@ -135,9 +135,10 @@ def test_a_biased_estimate_is_seen(bias):
     assert bias < 1 or share_within(error + bias, found.standard_error) < 0.99
 
 
-@pytest.mark.parametrize("start", ["prior", "encoder"])
 @pytest.mark.parametrize(
-    ("num_distributions", "target_acceptance"), [(1, 0.65), (4, 0.05), (4, 0.98)], ids=["none", "large", "small"]
+    ("start", "num_distributions", "target_acceptance"),
+    [("prior", 1, 0.65), ("prior", 4, 0.05), ("encoder", 4, 0.05), ("prior", 4, 0.98)],
+    ids=["no steps", "large steps", "large steps from the encoder", "small steps"],
 )
 def test_the_weights_are_unbiased_with_bad_step_sizes_too(start, num_distributions, target_acceptance):
     p = problem(1, 20_000)
@@ -186,8 +187,8 @@ def both_sides(num_distributions: int):
         num_leapfrog=4,
         batch_size=n,
     )
-    # x as the library simulates it: the first of the four keys of a row.
-    model_keys = jax.vmap(lambda key: jax.random.split(key, 4)[0])(row_keys(KEY, n))
+    # x as the library simulates it: the first of the three keys of a row.
+    model_keys = jax.vmap(lambda key: jax.random.split(key, 3)[0])(row_keys(KEY, n))
     x, _ = jax.vmap(generative.sample)(model_keys)
     return found, gaussian_log_density(np.asarray(x), p.mean, p.weight, p.scale)
 
@@ -201,11 +202,11 @@ def test_the_marginal_lies_between_both_directions():
         assert abs(z_scores(ratio, 1.0)) < 5
         assert abs(z_scores(ratio + 10 * ratio.std() / np.sqrt(len(ratio)), 1.0)) > 5
     np.testing.assert_allclose(found.gap.value, np.mean(found.upper - found.lower), rtol=1e-4)
-    assert np.all(found.backward_acceptance > 0.3)
+    assert 0.5 < found.backward_acceptance.mean() < 0.9
 
 
 def test_the_gap_closes_with_more_distributions():
-    gaps = [both_sides(num)[0].gap for num in (1, 4, 40)]
+    gaps = [both_sides(num)[0].gap for num in (4, 40)]
     for wide, narrow in itertools.pairwise(gaps):
         assert wide.value - narrow.value > 5 * np.hypot(wide.standard_error, narrow.standard_error)
     assert gaps[-1].value < 0.3
@@ -249,7 +250,7 @@ class Wave(AbstractPriorLikelihood):
     """p(z) = a family's standard member, p(x | z) = N(sum_d z_d, 2 sin(z_1); 0.5^2), and zero where z_1 > `end`."""
 
     family: str
-    end: float = np.inf
+    end: jax.Array
 
     def prior(self):
         return FAMILIES[self.family].standard(2 if self.family == "dirichlet" else 1)
@@ -279,6 +280,10 @@ class Fixed(AbstractRecognitionModel):
         return family.from_raw({name: jnp.full(size, 0.3) for name in family.parameters})
 
 
+def wave(family, end=np.inf):
+    return Wave(family, jnp.asarray(end))
+
+
 def quadrature(generative: Wave, x: np.ndarray) -> float:
     low, high = {"positive": (0, 60), "real": (-20, 20)}.get(
         FAMILIES[generative.family].support, FAMILIES[generative.family].edges
@@ -295,17 +300,13 @@ def quadrature(generative: Wave, x: np.ndarray) -> float:
     [
         ("gamma", "prior"),
         ("gamma", "encoder"),
-        ("beta", "prior"),
-        ("dirichlet", "prior"),
         ("dirichlet", "encoder"),
         ("von-mises", "prior"),
-        ("von-mises", "encoder"),
         ("pareto", "prior"),
-        ("uniform", "prior"),
     ],
 )
 def test_latents_of_constrained_support_against_quadrature(family, start, x64):
-    generative, x = Wave(family), np.array([1.1, 0.7])
+    generative, x = wave(family), np.array([1.1, 0.7])
     exact = quadrature(generative, x)
     found = annealed_importance_sampling(
         generative,
@@ -326,32 +327,23 @@ def test_latents_of_constrained_support_against_quadrature(family, start, x64):
     assert found.acceptance.mean() > 0.4
 
 
-def test_a_likelihood_that_is_zero_somewhere(x64):
+@pytest.mark.parametrize("end", [0.5, -1.0])
+def test_a_likelihood_that_is_zero_somewhere(end, x64):
     """Chains that begin there weigh nothing, and no chain goes there."""
-    x = np.array([1.1, 0.7])
-    generative = Wave("normal", end=0.5)
+    x, generative = np.array([1.1, 0.7]), wave("normal", end)
     exact = quadrature(generative, x)
-    assert quadrature(Wave("normal"), x) - exact > 0.1
-    found = annealed_importance_sampling(
-        generative, Fixed("normal"), np.repeat(x[None], 2000, axis=0), KEY, num_distributions=8, num_chains=4
-    )
+    assert quadrature(wave("normal"), x) - exact > 0.1
+    rows = np.repeat(x[None], 2000, axis=0)
+    found = annealed_importance_sampling(generative, Fixed("normal"), rows, KEY, num_distributions=4, num_chains=2)
     weight = np.exp(found.log_likelihood - exact)
     assert abs(z_scores(weight, 1.0, floor=1e-5)) < 5
-    with_zeros = annealed_importance_sampling(
-        Wave("normal", end=-1.0),
-        Fixed("normal"),
-        np.repeat(x[None], 50, axis=0),
-        KEY,
-        num_distributions=2,
-        num_chains=1,
-    )
-    assert np.isneginf(with_zeros.log_likelihood).any()  # a chain that never had a chance: p(x) estimated as 0
-    assert np.isfinite(with_zeros.log_likelihood).any()
+    assert np.isneginf(found.log_likelihood).any()  # both chains began there: p(x) is estimated as 0
+    assert np.isfinite(found.log_likelihood).any()
 
 
 def test_a_model_that_only_has_log_joint(x64):
-    p = problem(2, 4)
-    options = {"num_distributions": 3, "num_chains": 2, "start": "encoder", "num_leapfrog": 3}
+    p = problem(2, 7)
+    options = {"num_distributions": 4, "num_chains": 3, "start": "encoder", "num_leapfrog": 3}
     whole = annealed_importance_sampling(*models(p), p.rows, KEY, **options)
     joint = annealed_importance_sampling(JointOnly(p.generative()), models(p)[1], p.rows, KEY, **options)
     np.testing.assert_allclose(joint.log_likelihood, whole.log_likelihood, rtol=1e-10)
@@ -468,6 +460,6 @@ def test_no_prior_to_start_from():
 def test_an_encoder_with_another_support_than_the_priors(family, prior):
     rows = np.ones((2, 2), np.float32)
     with pytest.raises(TypeError, match=r'support of the prior.*start="prior"'):
-        annealed_importance_sampling(Wave(prior), Fixed(family), rows, KEY, start="encoder")
+        annealed_importance_sampling(wave(prior), Fixed(family), rows, KEY, start="encoder")
     with pytest.raises(TypeError, match=r'support of the prior.*start="prior"'):
-        bidirectional_gap(Wave(prior), Fixed(family), 2, KEY, start="encoder")
+        bidirectional_gap(wave(prior), Fixed(family), 2, KEY, start="encoder")

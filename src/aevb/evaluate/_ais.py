@@ -23,9 +23,12 @@ Schedule = Literal["linear", "sigmoid"]
 Start = Literal["prior", "encoder"]
 
 _STEEPNESS = 4.0  # of the sigmoid schedule: Grosse, Ancha & Roy (2016), section 6
-# The pilot run: transitions at the first distribution, least number of distributions, how far log eps moves for a whole
-# unit of acceptance, where log eps begins and within which limits it stays, and how many values of it are kept.
-_SETTLING, _LEAST, _GAIN, _FIRST, _LIMITS, _KNOTS = 25, 60, 1.0, -2.3, (-12.0, 2.0), 20
+# The pilot run: transitions at the first distribution, least number of distributions, where log eps begins and within
+# which limits it stays, and how many values of it are kept.
+_SETTLING, _LEAST, _FIRST, _LIMITS, _KNOTS = 25, 60, -2.3, (-12.0, 2.0), 20
+# How far log eps moves in the pilot run for a whole unit of acceptance (with 1 the run is chaotic: it made 0.1 nats of
+# float32's rounding), and how far it ought to have moved, about one over the slope of acceptance against log eps.
+_GAIN, _PER_ACCEPTANCE = 0.25, 0.7
 
 
 class AnnealedImportance(NamedTuple):
@@ -295,9 +298,8 @@ def _row_function(s: _Settings) -> Callable[..., Any]:
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> tuple[Array, Array, Array, Array]:
         path = _path(generative, recognition, row.astype(float), s.start)
-        pilot_key, key = jax.random.split(key)
-        keys = jax.random.split(key, s.num_chains)
-        log_w, acceptance = _run(path, _draw(path, keys), keys, _pilot(path, pilot_key, s), s, backward=False)
+        forward, pilot = _draw(path, key, s)
+        log_w, acceptance = _run(path, forward, _pilot(path, pilot, s), s, backward=False)
         log_mean, w = _log_mean_exp(log_w)
         relative_error = jnp.std(w, ddof=1) / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))
         return log_mean, relative_error, jnp.sum(w) ** 2 / jnp.sum(w**2), acceptance
@@ -310,30 +312,37 @@ def _gap_function(s: _Settings) -> Callable[..., Any]:
     def gap_of_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
     ) -> tuple[Array, Array, Array, Array]:
-        model_key, pilot_key, forward_key, backward_key = jax.random.split(key, 4)
+        model_key, key, backward_key = jax.random.split(key, 3)
         x, z = generative.sample(model_key)
         path = _path(generative, recognition, x.astype(float), s.start)
-        log_steps = _pilot(path, pilot_key, s)  # knows x, but not z
-        keys = jax.random.split(forward_key, s.num_chains)
-        log_w, forward_acceptance = _run(path, _draw(path, keys), keys, log_steps, s, backward=False)
+        forward, pilot = _draw(path, key, s)
+        log_steps = _pilot(path, pilot, s)  # knows x, but not z
+        log_w, forward_acceptance = _run(path, forward, log_steps, s, backward=False)
         at_z = path.evaluate(path.inverse(z))
         positions = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (s.num_chains, *leaf.shape)), at_z)
-        keys = jax.random.split(backward_key, s.num_chains)
-        log_v, backward_acceptance = _run(path, positions, keys, log_steps, s, backward=True)
+        from_z = _Chains(positions, jax.random.split(backward_key, s.num_chains))
+        log_v, backward_acceptance = _run(path, from_z, log_steps, s, backward=True)
         return _log_mean_exp(log_w)[0], -_log_mean_exp(-log_v)[0], forward_acceptance, backward_acceptance
 
     return gap_of_row
 
 
-def _draw(path: _Path, keys: Key[Array, " K"]) -> Position:
-    """Where the chains begin. The noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0."""
-    return jax.vmap(lambda key: path.draw(jax.random.fold_in(key, 0)))(keys)
+class _Chains(NamedTuple):
+    positions: Position  # each leaf with a leading axis of length K
+    keys: Key[Array, " K"]  # the noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0
+
+
+def _draw(path: _Path, key: PRNGKeyArray, s: _Settings) -> tuple[_Chains, _Chains]:
+    """K chains, and K others for the pilot run, where they begin."""
+    keys = jax.random.split(key, 2 * s.num_chains)
+    positions = jax.vmap(lambda key: path.draw(jax.random.fold_in(key, 0)))(keys)
+    both = _Chains(positions, keys)
+    return jax.tree.map(lambda a: a[: s.num_chains], both), jax.tree.map(lambda a: a[s.num_chains :], both)
 
 
 def _run(
     path: _Path,
-    positions: Position,
-    keys: Key[Array, " K"],
+    chains: _Chains,
     log_steps: Float[Array, " knots"],
     s: _Settings,
     *,
@@ -357,34 +366,37 @@ def _run(
         positions, total, accepted = state
         total = weigh(total, i, positions)
         b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
-        positions, probability = _move(path, positions, b, step_size, keys, i, s)
+        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
         return (positions, total, accepted + jnp.mean(probability)), None
 
     zeros = jnp.zeros(s.num_chains, dtype)
-    begin = (positions, (zeros, zeros), jnp.zeros((), dtype))
+    begin = (chains.positions, (zeros, zeros), jnp.zeros((), dtype))
     (positions, total, accepted), _ = jax.lax.scan(one, begin, jnp.arange(1, last))
     log_w, _ = weigh(total, jnp.asarray(last), positions)
     return log_w, accepted / (last - 1)
 
 
-def _pilot(path: _Path, key: PRNGKeyArray, s: _Settings) -> Float[Array, " knots"]:
-    """log eps at `_KNOTS` places between b = 0 and 1: followed through a short run to where chains are accepted."""
-    keys = jax.random.split(key, s.num_chains)
-    positions = _draw(path, keys)
+def _pilot(path: _Path, chains: _Chains, s: _Settings) -> Float[Array, " knots"]:
+    """log eps at `_KNOTS` places between b = 0 and 1: followed through a short run to where chains are accepted.
+
+    To an eighth: what rounding made of the run on the way is rounded off again, in most cases.
+    """
     length = max(_LEAST, s.num_distributions // 10)
-    dtype = positions.base.dtype
+    dtype = chains.positions.base.dtype
 
     def one(state: tuple[Position, Array, Array], i: Int[Array, ""]) -> tuple[Any, None]:
         positions, log_step, sums = state
-        f = (jnp.maximum(i - _SETTLING, 0).astype(dtype) + 0.5) / length
-        positions, probability = _move(path, positions, _level(f, s.schedule), jnp.exp(log_step), keys, i + 1, s)
-        log_step = jnp.clip(log_step + _GAIN * (jnp.mean(probability) - s.target_acceptance), *_LIMITS)
-        counted = jnp.where(i < _SETTLING, 0.0, jnp.stack([log_step, jnp.ones((), dtype)]))
+        f = (jnp.maximum(i - 1 - _SETTLING, 0).astype(dtype) + 0.5) / length
+        positions, probability = _move(path, positions, _level(f, s.schedule), jnp.exp(log_step), chains.keys, i, s)
+        excess = jnp.mean(probability) - s.target_acceptance
+        right = jnp.clip(log_step + _PER_ACCEPTANCE * excess, *_LIMITS)  # without the lag of log_step itself
+        log_step = jnp.clip(log_step + _GAIN * excess, *_LIMITS)
+        counted = jnp.where(i <= _SETTLING, 0.0, jnp.stack([right, jnp.ones((), dtype)]))
         return (positions, log_step, sums.at[:, (f * _KNOTS).astype(int)].add(counted)), None
 
-    begin = (positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
-    (_, _, (total, count)), _ = jax.lax.scan(one, begin, jnp.arange(_SETTLING + length))
-    return total / count
+    begin = (chains.positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
+    (_, _, (total, count)), _ = jax.lax.scan(one, begin, jnp.arange(1, 1 + _SETTLING + length))
+    return jnp.round(8.0 * total / count) / 8.0
 
 
 def _move(

@@ -1,0 +1,174 @@
+"""Planted defects of chains and what is estimated by them: (name, file below src/aevb, text, replacement, killer)."""
+
+UNCONSTRAINED, HMC, NUMPYRO = "distributions/_unconstrained.py", "evaluate/_hmc.py", "distributions/_hmc.py"
+AIS, HARMONIC = "evaluate/_ais.py", "evaluate/_harmonic.py"
+ON_SUPPORT, ANNEALED, FITTED = "unit/test_unconstrained.py", "statistical/test_ais.py", "statistical/test_harmonic.py"
+
+THERE = f"{ON_SUPPORT}::test_there_and_back_with_the_jacobians_determinant"
+INVARIANT = f"{ANNEALED}::test_a_transition_leaves_its_density_invariant[1.1]"
+BAD_STEPS = f"{ANNEALED}::test_the_weights_are_unbiased_with_bad_step_sizes_too[large steps]"
+POSTERIOR = f"{ANNEALED}::test_from_the_true_posterior_every_weight_is_the_marginal[4]"
+BETWEEN = f"{ANNEALED}::test_the_marginal_lies_between_both_directions"
+ERROR_BARS = f"{ANNEALED}::test_log_marginals_within_their_error_bars"
+CONSTRAINED = f"{ANNEALED}::test_latents_of_constrained_support_against_quadrature"
+HARMONIC_BARS = f"{FITTED}::test_log_marginals_within_their_error_bars[2-True]"
+DENSITY = f"{FITTED}::test_the_fitted_density_is_one_with_the_samples_moments"
+
+MUTANTS = [
+    (
+        "what is left of the stick is not in the determinant",
+        UNCONSTRAINED,
+        "jnp.sum(_log_pieces(u)[:-1] + _log_left(u))",
+        "jnp.sum(_log_pieces(u)[:-1])",
+        f"{THERE}[dirichlet]",
+    ),
+    (
+        "an edge goes to infinity",
+        UNCONSTRAINED,
+        "jnp.clip(transform.inv(z), -bound, bound)",
+        "transform.inv(z)",
+        f"{ON_SUPPORT}::test_an_edge_comes_out_finite",
+    ),
+    (
+        "upper edges are not compared",
+        UNCONSTRAINED,
+        " and np.all(edges_q[1] <= edges_p[1]))",
+        ")",
+        f"{ON_SUPPORT}::test_support_within",
+    ),
+    (
+        "every proposal is accepted",
+        HMC,
+        "accepted = for_acceptance < probability",
+        "accepted = for_acceptance < 2.0",
+        INVARIANT,
+    ),
+    (
+        "momentum does not count for the energy",
+        HMC,
+        "proposal.log_density(b) - 0.5 * jnp.sum(end_momentum**2)",
+        "proposal.log_density(b) - 0.5 * jnp.sum(start_momentum**2)",
+        INVARIANT,
+    ),
+    (
+        "the gradient of the other end",
+        HMC,
+        "self.base_gradient + b * self.slope_gradient",
+        "self.base_gradient + (1.0 - b) * self.slope_gradient",
+        f"{ANNEALED}::test_log_marginals_within_their_error_bars[1]",
+    ),
+    (
+        "proposals without an energy are taken",
+        HMC,
+        "possible = jnp.isfinite(end) & ~jnp.isnan(log_ratio)",
+        "possible = ~jnp.isfinite(end) | ~jnp.isnan(log_ratio)",
+        f"{ANNEALED}::test_where_the_density_is_no_number_no_chain_goes[inf]",
+    ),
+    ("a weight's sign", AIS, "jnp.abs(step) * positions.slope", "-jnp.abs(step) * positions.slope", POSTERIOR),
+    (
+        "the last increment is left out",
+        AIS,
+        "    log_w, _ = weigh(total, jnp.asarray(last), positions)",
+        "    log_w, _ = total",
+        POSTERIOR,
+    ),
+    (
+        "the weight is taken after the transition",
+        AIS,
+        """        total = weigh(total, i, positions)
+        b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
+        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+""",
+        """        b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
+        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+        total = weigh(total, i, positions)
+""",
+        BAD_STEPS,
+    ),
+    ("log K dropped", AIS, "shift + jnp.log(jnp.mean(w)), w", "shift + jnp.log(jnp.sum(w)), w", POSTERIOR),
+    (
+        "the upper bound is the lower one of the same chains",
+        AIS,
+        "-_log_mean_exp(-log_v)[0]",
+        "_log_mean_exp(log_v)[0]",
+        BETWEEN,
+    ),
+    (
+        "backward chains begin at the start",
+        AIS,
+        "_Chains(positions, jax.random.split(backward_key, s.num_chains))",
+        "_Chains(forward.positions, jax.random.split(backward_key, s.num_chains))",
+        BETWEEN,
+    ),
+    (
+        "the density of z for that of u",
+        AIS,
+        "return q.log_prob(to.forward(u)) + to.log_det(u)",
+        "return q.log_prob(to.forward(u))",
+        f"{CONSTRAINED}[gamma-prior]",
+    ),
+    (
+        "the spread of the chains for that of their mean",
+        AIS,
+        " / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))",
+        " / jnp.mean(w)",
+        f"{ERROR_BARS}[2]",
+    ),
+    (
+        "parts begin at row 0",
+        AIS,
+        "_row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row",
+        "_row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=0",
+        f"{ANNEALED}::test_batches_and_parts_do_not_change_the_result",
+    ),
+    (
+        "the step size is not tuned",
+        AIS,
+        "log_step + _PER_ACCEPTANCE * excess",
+        "log_step - _PER_ACCEPTANCE * excess - 1.0",
+        f"{ERROR_BARS}[5]",
+    ),
+    (
+        "the mean of the inverse terms",
+        HARMONIC,
+        "return -(largest + jnp.log(mean)), error",
+        "return largest + jnp.log(mean), error",
+        HARMONIC_BARS,
+    ),
+    ("1/n left out of the density", HARMONIC, "log_sums - np.log(n)", "log_sums", f"{DENSITY}[1-1.0]"),
+    (
+        "the kernels' width is not in their normaliser",
+        HARMONIC,
+        "k * jnp.log(h) + jnp.sum(",
+        "jnp.sum(",
+        f"{DENSITY}[2-0.3]",
+    ),
+    (
+        "the centres are not shrunk",
+        HARMONIC,
+        "jnp.sqrt(1.0 - h**2) * whitened(points)",
+        "whitened(points)",
+        f"{DENSITY}[2-1.0]",
+    ),
+    (
+        "samples for independent ones in the error",
+        HARMONIC,
+        "jnp.std(of_chain, ddof=1) / mean / jnp.sqrt(jnp.asarray(half, mean.dtype))",
+        "jnp.std(of_chain, ddof=1) / mean / jnp.sqrt(jnp.asarray(terms.size, mean.dtype))",
+        HARMONIC_BARS,
+    ),
+    (
+        "the determinant of the map is not in the density",
+        HARMONIC,
+        " + to.log_det(flat.reshape(u.shape))",
+        "",
+        f"{FITTED}::test_latents_of_constrained_support_against_quadrature[gamma]",
+    ),
+    (
+        "an energy for a log-density",
+        NUMPYRO,
+        "(state.z, -state.potential_energy,",
+        "(state.z, state.potential_energy,",
+        f"{FITTED}::test_chains_sample_the_density",
+    ),
+]
