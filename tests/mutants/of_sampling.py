@@ -6,7 +6,6 @@ ON_SUPPORT, ANNEALED, FITTED = "unit/test_unconstrained.py", "statistical/test_a
 
 THERE = f"{ON_SUPPORT}::test_there_and_back_with_the_jacobians_determinant"
 INVARIANT = f"{ANNEALED}::test_a_transition_leaves_its_density_invariant[1.1]"
-BAD_STEPS = f"{ANNEALED}::test_the_weights_are_unbiased_with_bad_step_sizes_too[large steps]"
 POSTERIOR = f"{ANNEALED}::test_from_the_true_posterior_every_weight_is_the_marginal[4]"
 BETWEEN = f"{ANNEALED}::test_the_marginal_lies_between_both_directions"
 ERROR_BARS = f"{ANNEALED}::test_log_marginals_within_their_error_bars"
@@ -83,7 +82,7 @@ MUTANTS = [
         positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
         total = weigh(total, i, positions)
 """,
-        BAD_STEPS,
+        BETWEEN,
     ),
     ("log K dropped", AIS, "shift + jnp.log(jnp.mean(w)), w", "shift + jnp.log(jnp.sum(w)), w", POSTERIOR),
     (
