@@ -1,5 +1,6 @@
 """The command line, end to end, on real MNIST at a small size."""
 
+import contextlib
 import json
 import os
 import pty
@@ -215,11 +216,15 @@ def test_ctrl_c_during_the_evaluation_keeps_the_trained_model(digits: Path, tmp_
     while not (out / "model.safetensors").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
     try:
-        _, error = process.communicate(timeout=60)
+        for _ in range(12):  # a machine with other jobs may take its time over the call of the device that is under way
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=15)
+                break
     finally:
         process.kill()  # or a failure would leave it at work
+        _, error = process.communicate()
     assert process.returncode == 130
     assert "the trained model is in" in error
     assert "Traceback" not in error

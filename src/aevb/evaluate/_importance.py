@@ -17,8 +17,8 @@ from ._rows import map_rows
 
 # So many log-weights of a row are held at once; above it, they are folded into the sums and forgotten.
 SAMPLES_AT_ONCE = 8192
-# Samples of all rows in one call of the device: about a second's work for an image model.
-SAMPLES_A_CALL = 500_000
+# Samples of all rows in one call of the device, which Ctrl-C waits for: a second's work for an image model.
+SAMPLES_A_CALL = 200_000
 
 
 class ImportanceSampling(NamedTuple):
