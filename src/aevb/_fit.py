@@ -3,84 +3,33 @@
 import contextlib
 import dataclasses
 import math
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from aevb import estimators, evaluate, train
+from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
-from aevb.data import (
-    NAMES,
-    DataInfo,
-    Dataset,
-    Preprocessing,
-    check_compatible,
-    choose_preprocessing,
-    fix,
-    is_binary,
-    load,
-    load_test,
-    split,
-)
-from aevb.errors import ConfigError, DataError, DivergenceError
+from aevb.data import DataInfo, Dataset, Preprocessing, fix
+from aevb.errors import ConfigError, DivergenceError
 from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
-from aevb.models import Architecture, build, tie
+from aevb.models import build
+
+from ._plan import Plan, make_plan
+from ._splits import Splits, load_splits
 
 Record = dict[str, Any]
 
 # What the run's key is folded with. Never reuse a number for another purpose: old runs would change.
 _INIT, _ORDER, _NOISE, _VALIDATION = range(4)
-
-
-class Splits(NamedTuple):
-    """The three parts of the data. Validation and test may be absent."""
-
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset | None
-
-    @property
-    def held_out(self) -> tuple[str, Dataset]:
-        """The part to judge the model on: test data, else validation data, else the training rows themselves."""
-        if self.test is not None:
-            return "test", self.test
-        if self.validation is not None:
-            return "validation", self.validation
-        return "train", self.train
-
-
-def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any = None) -> Splits:
-    """Load the data of a configuration and cut off the validation share.
-
-    Args:
-        data: array, `Dataset`, data name or path.
-        config: for the validation share, the paths of validation and test data, and the seed of the cut.
-        validation, test: data given directly; they go before the configuration's.
-
-    Raises:
-        DataError: a part is missing, unreadable, or does not fit the others.
-    """
-    dataset = load(data)
-    held_out = load(validation) if validation is not None else None
-    if held_out is None and isinstance(config.validation, str) and config.validation:
-        held_out = load(config.validation)
-    if held_out is None and isinstance(config.validation, float) and config.validation > 0:
-        train_index, validation_index = split(len(dataset), config.validation, config.seed)
-        dataset, held_out = dataset.take(train_index), dataset.take(validation_index)
-    test_set = load(test if test is not None else config.test) if test is not None or config.test else load_test(data)
-    return Splits(dataset, held_out, test_set)
 
 
 def fit(
@@ -131,14 +80,13 @@ def fit(
         changes, validation = {**changes, "validation": float(validation)}, None
     config = (config or Config()).replace(**changes)
     splits = load_splits(data, config, validation=validation, test=test)
-    config, preprocessing = _resolve(config, splits)
-    plan = _plan(config, preprocessing, splits)
+    plan = make_plan(config, splits)
     config = plan.config
     if on_start is not None:
         on_start(config, splits)
     start = time.perf_counter()
     with _stop_after_epoch() as interrupted:
-        trainer = _Trainer(plan, preprocessing, splits)
+        trainer = _Trainer(plan, splits)
         try:
             stopped = trainer.run(on_epoch, interrupted)
         except DivergenceError as error:
@@ -165,10 +113,10 @@ def fit(
 class _Trainer:
     """The state of one fit: what `Algorithm` leaves to its caller (validation, early stopping, records)."""
 
-    def __init__(self, plan: "_Plan", preprocessing: Preprocessing, splits: Splits):
-        self.config, self.architecture, self.estimator, self.for_evaluation = plan
-        config = plan.config
-        self.preprocessing, self.splits = preprocessing, splits
+    def __init__(self, plan: Plan, splits: Splits):
+        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation = plan
+        config, preprocessing = plan.config, plan.preprocessing
+        self.splits = splits
         self.history: list[Record] = []
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
@@ -304,111 +252,8 @@ class _Trainer:
         )
 
 
-def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -> Architecture:
-    flows = config.posterior in ("iaf", "coupling") or config.prior == "flow"
-    try:
-        return Architecture(
-            data_dim=data_dim,
-            latent_dim=config.latent_dim,
-            hidden=config.hidden,
-            activation=config.activation,
-            likelihood=config.likelihood,  # type: ignore[arg-type]  # `auto` was resolved
-            grey=preprocessing.grey,
-            sigmoid_mean=config.sigmoid_mean,
-            min_scale=config.min_scale,
-            posterior=config.posterior,
-            prior=config.prior,
-            prior_components=config.prior_components if config.prior in ("mixture", "vamp") else 0,
-            flow_steps=config.flow_steps if flows else 0,
-            flow_hidden=config.flow_hidden if flows else (),
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
-class _Plan(NamedTuple):
-    """What a configuration comes to, found by shapes alone: nothing is computed or compiled yet."""
-
-    config: Config  # with the estimator by name
-    architecture: Architecture
-    estimator: estimators.AbstractEstimator  # to train with
-    for_evaluation: estimators.AbstractEstimator  # of the ELBO
-
-
-def _plan(config: Config, preprocessing: Preprocessing, splits: Splits) -> _Plan:
-    architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
-    generative, recognition = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
-    generative = tie(generative, recognition)
-    for_evaluation = evaluate.elbo_estimator(generative, recognition)
-    name = config.estimator
-    if name == "auto":
-        name = "sgvb-b" if isinstance(for_evaluation, estimators.SgvbB) else "sgvb-a"
-    try:
-        estimator = estimators.make_estimator(
-            name,
-            config.num_samples,
-            num_groups=config.num_groups,
-            alpha=config.alpha,
-            ciwae_weight=config.ciwae_weight,
-            baseline=config.baseline,
-        )
-        evaluate.try_estimator(estimator, generative, recognition)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"estimator {name} cannot be used here: {error}") from None
-    if config.free_bits:
-        x = jnp.zeros((1, architecture.data_dim))
-        free_bits = train.FreeBits(config.free_bits, config.free_bits_group)
-        try:
-            eqx.filter_eval_shape(train.free_bits_kl, generative, recognition, x, free_bits)
-        except TypeError as error:
-            raise ConfigError(f"free_bits cannot be used here: {error}") from None
-    config = config.replace(estimator=name, num_samples=estimator.num_samples)
-    return _Plan(config, architecture, estimator, for_evaluation)
-
-
-def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
-    """Replace each `auto` by what the data ask for; check data and configuration against each other."""
-    data = splits.train
-    likelihood = config.likelihood
-    if likelihood == "auto":
-        likelihood = "bernoulli" if _looks_like_pixels(data) else "gaussian"
-    preprocessing = choose_preprocessing(data, likelihood, config.binarization, config.scaling)
-    for other in (splits.validation, splits.test):
-        if other is not None:
-            check_compatible(preprocessing, data.columns, data.event_shape, other)
-    if config.batch_size > len(data):
-        raise DataError(
-            f"{data.name} has {len(data)} training rows, fewer than the batch of {config.batch_size}; "
-            f"set batch_size to {len(data)} or less"
-        )
-    if config.sigmoid_mean and likelihood in ("bernoulli", "continuous-bernoulli"):
-        raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {likelihood} one has it built in")
-    if config.sigmoid_mean and preprocessing.scaling == "standardize":
-        raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
-    resolved = config.replace(
-        data=data.name if data.name in NAMES else _absolute(data.name),
-        validation=_absolute(config.validation) if isinstance(config.validation, str) else config.validation,
-        test=_absolute(config.test),
-        likelihood=likelihood,
-        binarization=preprocessing.binarization,
-        scaling=preprocessing.scaling,
-    )
-    return resolved, preprocessing
-
-
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path and Path(path).exists() else path
-
-
-def _looks_like_pixels(data: Dataset) -> bool:
-    """Binary values anywhere, and uint8 or [0, 1] in an array; a table with named columns must be binary."""
-    if data.columns is not None:
-        return is_binary(data.rows)
-    return data.rows.dtype == np.uint8 or bool(data.rows.min() >= 0 and data.rows.max() <= 1)
 
 
 def _output_bias(config: Config, preprocessing: Preprocessing, data: Dataset) -> Float[Array, " D"]:

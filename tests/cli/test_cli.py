@@ -231,6 +231,24 @@ def test_ctrl_c_during_the_evaluation_keeps_the_trained_model(digits: Path, tmp_
     assert len(aevb.load(out).history) == 1
 
 
+def test_ctrl_c_does_not_wait_for_the_device(run: Path, digits: Path) -> None:
+    """Annealing is one call of the device for minutes."""
+    long = ["--method", "ais", "--rows", "10", "--distributions", "100000", "--quick"]
+    args = [sys.executable, "-m", "aevb", "evaluate", str(run), str(digits), *long]
+    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(), text=True)
+    try:
+        assert any("log p(x)" in line for line in process.stderr)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+
+
 def test_a_full_disk_is_one_line(run: Path, monkeypatch, capsys) -> None:
     from aevb.cli import _commands
 

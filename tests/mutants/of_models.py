@@ -136,4 +136,11 @@ MUTANTS = [
         "jax.random.categorical(k_key, 0.0 * self.log_weights)",
         f"{PRIORS}::test_samples_follow_the_density[mixture]",
     ),
+    (
+        "a header that contradicts itself is taken",
+        "modelfile.py",
+        "    _check_agreement(architecture, config, preprocessing)\n",
+        "",
+        "unit/test_modelfile.py::test_a_header_that_contradicts_itself_is_refused[architecture-posterior-elliptical]",
+    ),
 ]

@@ -1,7 +1,7 @@
 """Planted defects of chains and what is estimated by them: (name, file below src/aevb, text, replacement, killer)."""
 
 UNCONSTRAINED, HMC, NUMPYRO = "distributions/_unconstrained.py", "evaluate/_hmc.py", "distributions/_hmc.py"
-AIS, HARMONIC = "evaluate/_ais.py", "evaluate/_harmonic.py"
+AIS, ANNEALING, HARMONIC = "evaluate/_ais.py", "evaluate/_annealing.py", "evaluate/_harmonic.py"
 ON_SUPPORT, ANNEALED, FITTED = "unit/test_unconstrained.py", "statistical/test_ais.py", "statistical/test_harmonic.py"
 
 THERE = f"{ON_SUPPORT}::test_there_and_back_with_the_jacobians_determinant"
@@ -63,17 +63,17 @@ MUTANTS = [
         "possible = ~jnp.isfinite(end) | ~jnp.isnan(log_ratio)",
         f"{ANNEALED}::test_where_the_density_is_no_number_no_chain_goes[inf]",
     ),
-    ("a weight's sign", AIS, "jnp.abs(step) * positions.slope", "-jnp.abs(step) * positions.slope", POSTERIOR),
+    ("a weight's sign", ANNEALING, "jnp.abs(step) * positions.slope", "-jnp.abs(step) * positions.slope", POSTERIOR),
     (
         "the last increment is left out",
-        AIS,
+        ANNEALING,
         "    log_w, _ = weigh(total, jnp.asarray(last), positions)",
         "    log_w, _ = total",
         POSTERIOR,
     ),
     (
         "the weight is taken after the transition",
-        AIS,
+        ANNEALING,
         """        total = weigh(total, i, positions)
         b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
         positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
@@ -84,24 +84,24 @@ MUTANTS = [
 """,
         BETWEEN,
     ),
-    ("log K dropped", AIS, "shift + jnp.log(jnp.mean(w)), w", "shift + jnp.log(jnp.sum(w)), w", POSTERIOR),
+    ("log K dropped", ANNEALING, "shift + jnp.log(jnp.mean(w)), w", "shift + jnp.log(jnp.sum(w)), w", POSTERIOR),
     (
         "the upper bound is the lower one of the same chains",
         AIS,
-        "-_log_mean_exp(-log_v)[0]",
-        "_log_mean_exp(log_v)[0]",
+        "-log_mean_exp(-log_v)[0]",
+        "log_mean_exp(log_v)[0]",
         BETWEEN,
     ),
     (
         "backward chains begin at the start",
         AIS,
-        "_Chains(positions, jax.random.split(backward_key, s.num_chains))",
-        "_Chains(forward.positions, jax.random.split(backward_key, s.num_chains))",
+        "Chains(positions, jax.random.split(backward_key, s.num_chains))",
+        "Chains(forward.positions, jax.random.split(backward_key, s.num_chains))",
         BETWEEN,
     ),
     (
         "the density of z for that of u",
-        AIS,
+        ANNEALING,
         "return q.log_prob(to.forward(u)) + to.log_det(u)",
         "return q.log_prob(to.forward(u))",
         f"{CONSTRAINED}[gamma-prior]",
@@ -122,7 +122,7 @@ MUTANTS = [
     ),
     (
         "the step size is not tuned",
-        AIS,
+        ANNEALING,
         "log_step + _PER_ACCEPTANCE * excess",
         "log_step - _PER_ACCEPTANCE * excess - 1.0",
         f"{ERROR_BARS}[5]",

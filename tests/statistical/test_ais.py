@@ -11,7 +11,7 @@ import scipy.special
 from _oracles import JointOnly, Problem, gaussian_log_density, row_keys, z_scores
 
 from aevb.distributions import FAMILIES, Normal
-from aevb.evaluate import _ais
+from aevb.evaluate import _ais, _annealing
 from aevb.evaluate._ais import annealed_importance_sampling, bidirectional_gap
 from aevb.evaluate._hmc import Position, transition
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative
@@ -50,7 +50,7 @@ def test_a_constant_is_kept_through_ten_thousand_terms():
     """Each increment of log w is a ten-thousandth of -100: a plain sum in float32 is off by 1e-3 and more."""
 
     def add(total, _):
-        return _ais._add(total, jnp.float32(-0.01)), None
+        return _annealing._add(total, jnp.float32(-0.01)), None
 
     (value, lost), _ = jax.lax.scan(add, (jnp.float32(-500.0), jnp.float32(0.0)), length=10_000)
     assert abs(float(value) - float(lost) + 500 + 100 * float(np.float32(0.01)) / 0.01) < 1e-4
@@ -61,7 +61,7 @@ def test_a_constant_is_kept_through_ten_thousand_terms():
 @pytest.mark.parametrize("schedule", ["linear", "sigmoid"])
 def test_a_schedule_rises_from_zero_to_one(schedule):
     f = jnp.arange(101) / jnp.float32(100)
-    b = np.asarray(jax.vmap(lambda f: _ais._level(f, schedule))(f), np.float64)
+    b = np.asarray(jax.vmap(lambda f: _annealing._level(f, schedule))(f), np.float64)
     assert (b[0], b[-1]) == (0.0, 1.0)
     assert np.all(np.diff(b) > 0)
     np.testing.assert_allclose(b + b[::-1], 1.0, atol=1e-6)

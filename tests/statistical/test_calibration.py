@@ -23,7 +23,7 @@ from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, Abstra
 PROBLEM = Problem.make(data_dim=5, latent_dim=2, num_rows=1, seed=1)
 SD = PROBLEM.posterior()[2]
 KEY = jax.random.key(0)
-NAMES = ("z[0]", "z[1]", "log p(x, z)")
+NAMES = ("z_1", "z_2", "log p(x, z)")
 
 # An exact posterior fails a test at this p-value once in a million runs.
 FAILS = 1e-6 / 3
@@ -180,9 +180,9 @@ def latent(family: str) -> Distribution:
 @pytest.mark.parametrize(
     ("family", "names"),
     [
-        ("simplex", ("z[0]", "z[1]", "z[2]")),
-        ("circle", ("z[0]", "z[1]")),
-        ("matrix", ("z[0, 0]", "z[0, 1]", "z[1, 0]", "z[1, 1]")),
+        ("simplex", ("z_1", "z_2", "z_3")),
+        ("circle", ("z_1", "z_2")),
+        ("matrix", ("z_1,1", "z_1,2", "z_2,1", "z_2,2")),
         ("number", ("z",)),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_wrong_posterior_is_found_and_told(wrong, shape, joint_shape):
         assert c.shapes[2] == joint_shape
     words = calibration_verdict(c)
     assert words.startswith("q(z | x) is not the model's posterior")
-    assert f"z[0] {shape}" in words
+    assert f"z_1 {shape}" in words
     assert "real data" in words
 
 
@@ -324,7 +324,7 @@ def test_a_second_call_does_not_compile():
 
 
 def test_a_verdict_of_a_calibrated_model():
-    words = calibration_verdict(rank_calibration(np.arange(500)[:, None] % 50, 49, ("z[0]",)))
+    words = calibration_verdict(rank_calibration(np.arange(500)[:, None] % 50, 49, ("z_1",)))
     assert words.startswith("No miscalibration")
     assert "real data" in words
     assert "500 simulations" in words
@@ -374,5 +374,5 @@ def test_models_that_do_not_share_a_latent():
 
 def test_what_is_not_a_number_has_no_rank():
     broken = PROBLEM.recognition(shift=np.array([0.0, np.nan]))
-    with pytest.raises(ValueError, match=r"z\[1\] is not a number .* in 10 of 10 simulations"):
+    with pytest.raises(ValueError, match=r"z_2 is not a number .* in 10 of 10 simulations"):
         calibration(broken, num_simulations=10)

@@ -20,7 +20,8 @@ LAYERS = [
     {"models"},
     {"estimators"},
     {"train", "evaluate"},
-    {"config", "_container", "modelfile", "fitted", "rundir", "_fit", "plots"},  # the front door and what it is made of
+    # the front door and what it is made of
+    {"config", "_container", "modelfile", "fitted", "rundir", "_splits", "_plan", "_fit", "plots"},
     {"reports"},
     {"cli"},
     {"__main__", "__init__"},

@@ -10,8 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from aevb._fit import Record, Splits, load_splits
+from aevb._fit import Record
 from aevb._fit import fit as fit_model
+from aevb._splits import Splits, load_splits
 from aevb.config import Config, read_toml
 from aevb.data import Dataset
 from aevb.data import load as load_data
@@ -22,6 +23,7 @@ from aevb.reports import compare as compare_models
 from aevb.rundir import RunDirectory
 
 from . import _output, _tables
+from ._background import in_background
 from ._parser import config_values
 from ._progress import make_progress, make_stages
 
@@ -107,7 +109,8 @@ def evaluate(args: argparse.Namespace) -> int:
         RunDirectory.create(Path(args.output))  # a taken directory is told before the work is done
     try:
         with make_stages(quiet=args.json) as on_progress:
-            report = make_report(
+            report = in_background(
+                make_report,
                 fitted,
                 dataset,
                 settings=settings,

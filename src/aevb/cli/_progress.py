@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aevb._fit import Record, Splits
+from aevb._fit import Record
+from aevb._splits import Splits
 from aevb.config import Config
 from aevb.data import Dataset
 

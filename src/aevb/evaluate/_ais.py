@@ -3,32 +3,22 @@
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-# From their own modules: they are no part of the public face of `aevb.distributions`.
 from aevb.distributions import Distribution
+
+# From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
 
-from ._hmc import Position, transition
+from ._annealing import Chains, Schedule, Settings, Start, draw, log_mean_exp, make_path, pilot_run, run
 from ._rows import map_rows
 from ._summary import Mean, mean
-
-Schedule = Literal["linear", "sigmoid"]
-Start = Literal["prior", "encoder"]
-
-_STEEPNESS = 4.0  # of the sigmoid schedule: Grosse, Ancha & Roy (2016), section 6
-# The pilot run: transitions at the first distribution, least number of distributions, where log eps begins and within
-# which limits it stays, and how many values of it are kept.
-_SETTLING, _LEAST, _FIRST, _LIMITS, _KNOTS = 25, 60, -2.3, (-12.0, 2.0), 20
-# How far log eps moves in the pilot run for a whole unit of acceptance (with 1 the run is chaotic: it made 0.1 nats of
-# float32's rounding), and how far it ought to have moved, about one over the slope of acceptance against log eps.
-_GAIN, _PER_ACCEPTANCE = 0.25, 0.7
 
 
 class AnnealedImportance(NamedTuple):
@@ -187,15 +177,6 @@ def bidirectional_gap(
     return BidirectionalGap(*found)
 
 
-class _Settings(NamedTuple):
-    num_chains: int
-    num_distributions: int
-    num_leapfrog: int
-    target_acceptance: float
-    schedule: str
-    start: str
-
-
 def _checked(
     num_chains: int,
     num_distributions: int,
@@ -204,7 +185,7 @@ def _checked(
     schedule: str,
     start: str,
     batch_size: int,
-) -> _Settings:
+) -> Settings:
     counts = {
         "num_chains": operator.index(num_chains),
         "num_distributions": operator.index(num_distributions),
@@ -220,7 +201,7 @@ def _checked(
         if choice not in get_args(possible):
             raise ValueError(f"{name} must be one of {', '.join(get_args(possible))}, got {choice!r}")
     del counts["batch_size"]
-    return _Settings(**counts, target_acceptance=float(target_acceptance), schedule=schedule, start=start)
+    return Settings(**counts, target_acceptance=float(target_acceptance), schedule=schedule, start=start)
 
 
 def _check_latents(
@@ -251,56 +232,15 @@ def _described(q: Distribution) -> str:
     return f"{type(getattr(q, 'base_dist', q)).__name__} on {q.support}"
 
 
-# --- one row ----------------------------------------------------------------------------------------------------------
-
-
-class _Path(NamedTuple):
-    """From q0 to p(z, x) of one row, as functions of one chain. Each makes the distributions that it needs anew."""
-
-    draw: Callable[[PRNGKeyArray], Position]  # u ~ q0
-    evaluate: Callable[[Array], Position]
-    inverse: Callable[[Array], Array]  # z -> u
-
-
-def _path(generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], start: str) -> _Path:
-    def q0() -> Distribution:
-        return generative.prior() if start == "prior" else recognition.posterior(x)
-
-    def log_q0(u: Array) -> Float[Array, ""]:
-        q = q0()
-        to = unconstrained(q)
-        return q.log_prob(to.forward(u)) + to.log_det(u)
-
-    def log_end(u: Array) -> Float[Array, ""]:
-        """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
-        to = unconstrained(q0())
-        z = to.forward(u)
-        if start == "prior":
-            return generative.likelihood(z).log_prob(x)
-        return generative.log_joint(x, z) + to.log_det(u)
-
-    def evaluate(u: Array) -> Position:
-        base, base_gradient = jax.value_and_grad(log_q0)(u)
-        end, end_gradient = jax.value_and_grad(log_end)(u)
-        if start == "prior":
-            return Position(u, base, end, base_gradient, end_gradient)
-        return Position(u, base, end - base, base_gradient, end_gradient - base_gradient)
-
-    def inverse(z: Array) -> Array:
-        return unconstrained(q0()).inverse(z)
-
-    return _Path(lambda key: evaluate(inverse(q0().sample(key))), evaluate, inverse)
-
-
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(s: _Settings) -> Callable[..., Any]:
+def _row_function(s: Settings) -> Callable[..., Any]:
     def anneal_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> tuple[Array, Array, Array, Array]:
-        path = _path(generative, recognition, row.astype(float), s.start)
-        forward, pilot = _draw(path, key, s)
-        log_w, acceptance = _run(path, forward, _pilot(path, pilot, s), s, backward=False)
-        log_mean, w = _log_mean_exp(log_w)
+        path = make_path(generative, recognition, row.astype(float), s.start)
+        forward, pilot = draw(path, key, s)
+        log_w, acceptance = run(path, forward, pilot_run(path, pilot, s), s, backward=False)
+        log_mean, w = log_mean_exp(log_w)
         relative_error = jnp.std(w, ddof=1) / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))
         return log_mean, relative_error, jnp.sum(w) ** 2 / jnp.sum(w**2), acceptance
 
@@ -308,135 +248,20 @@ def _row_function(s: _Settings) -> Callable[..., Any]:
 
 
 @functools.cache
-def _gap_function(s: _Settings) -> Callable[..., Any]:
+def _gap_function(s: Settings) -> Callable[..., Any]:
     def gap_of_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
     ) -> tuple[Array, Array, Array, Array]:
         model_key, key, backward_key = jax.random.split(key, 3)
         x, z = generative.sample(model_key)
-        path = _path(generative, recognition, x.astype(float), s.start)
-        forward, pilot = _draw(path, key, s)
-        log_steps = _pilot(path, pilot, s)  # knows x, but not z
-        log_w, forward_acceptance = _run(path, forward, log_steps, s, backward=False)
+        path = make_path(generative, recognition, x.astype(float), s.start)
+        forward, pilot = draw(path, key, s)
+        log_steps = pilot_run(path, pilot, s)  # knows x, but not z
+        log_w, forward_acceptance = run(path, forward, log_steps, s, backward=False)
         at_z = path.evaluate(path.inverse(z))
         positions = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (s.num_chains, *leaf.shape)), at_z)
-        from_z = _Chains(positions, jax.random.split(backward_key, s.num_chains))
-        log_v, backward_acceptance = _run(path, from_z, log_steps, s, backward=True)
-        return _log_mean_exp(log_w)[0], -_log_mean_exp(-log_v)[0], forward_acceptance, backward_acceptance
+        from_z = Chains(positions, jax.random.split(backward_key, s.num_chains))
+        log_v, backward_acceptance = run(path, from_z, log_steps, s, backward=True)
+        return log_mean_exp(log_w)[0], -log_mean_exp(-log_v)[0], forward_acceptance, backward_acceptance
 
     return gap_of_row
-
-
-class _Chains(NamedTuple):
-    positions: Position  # each leaf with a leading axis of length K
-    keys: Key[Array, " K"]  # the noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0
-
-
-def _draw(path: _Path, key: PRNGKeyArray, s: _Settings) -> tuple[_Chains, _Chains]:
-    """K chains, and K others for the pilot run, where they begin."""
-    keys = jax.random.split(key, 2 * s.num_chains)
-    positions = jax.vmap(lambda key: path.draw(jax.random.fold_in(key, 0)))(keys)
-    both = _Chains(positions, keys)
-    return jax.tree.map(lambda a: a[: s.num_chains], both), jax.tree.map(lambda a: a[s.num_chains :], both)
-
-
-def _run(
-    path: _Path,
-    chains: _Chains,
-    log_steps: Float[Array, " knots"],
-    s: _Settings,
-    *,
-    backward: bool,
-) -> tuple[Float[Array, " K"], Float[Array, ""]]:
-    """log w of each chain, b running from 0 to 1 or back again; and the mean probability of acceptance.
-
-    Backward the transitions come in reverse order, and each is its own reversal.
-    """
-    dtype = log_steps.dtype
-    last = s.num_distributions  # T
-
-    def fraction(i: Int[Array, ""]) -> Float[Array, ""]:
-        return ((last - i) if backward else i).astype(dtype) / last
-
-    def weigh(total: tuple[Array, Array], i: Int[Array, ""], positions: Position) -> tuple[Array, Array]:
-        step = _level(fraction(i), s.schedule) - _level(fraction(i - 1), s.schedule)
-        return _add(total, jnp.abs(step) * positions.slope)  # log w += (b_t - b_{t-1}) d/db log f_b
-
-    def one(state: tuple[Position, tuple[Array, Array], Array], i: Int[Array, ""]) -> tuple[Any, None]:
-        positions, total, accepted = state
-        total = weigh(total, i, positions)
-        b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
-        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
-        return (positions, total, accepted + jnp.mean(probability)), None
-
-    zeros = jnp.zeros(s.num_chains, dtype)
-    begin = (chains.positions, (zeros, zeros), jnp.zeros((), dtype))
-    (positions, total, accepted), _ = jax.lax.scan(one, begin, jnp.arange(1, last))
-    log_w, _ = weigh(total, jnp.asarray(last), positions)
-    return log_w, accepted / (last - 1)
-
-
-def _pilot(path: _Path, chains: _Chains, s: _Settings) -> Float[Array, " knots"]:
-    """log eps at `_KNOTS` places between b = 0 and 1: followed through a short run to where chains are accepted.
-
-    To an eighth: what rounding made of the run on the way is rounded off again, in most cases.
-    """
-    length = max(_LEAST, s.num_distributions // 10)
-    dtype = chains.positions.base.dtype
-
-    def one(state: tuple[Position, Array, Array], i: Int[Array, ""]) -> tuple[Any, None]:
-        positions, log_step, sums = state
-        f = (jnp.maximum(i - 1 - _SETTLING, 0).astype(dtype) + 0.5) / length
-        positions, probability = _move(path, positions, _level(f, s.schedule), jnp.exp(log_step), chains.keys, i, s)
-        excess = jnp.mean(probability) - s.target_acceptance
-        right = jnp.clip(log_step + _PER_ACCEPTANCE * excess, *_LIMITS)  # without the lag of log_step itself
-        log_step = jnp.clip(log_step + _GAIN * excess, *_LIMITS)
-        counted = jnp.where(i <= _SETTLING, 0.0, jnp.stack([right, jnp.ones((), dtype)]))
-        return (positions, log_step, sums.at[:, (f * _KNOTS).astype(int)].add(counted)), None
-
-    begin = (chains.positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
-    (_, _, (total, count)), _ = jax.lax.scan(one, begin, jnp.arange(1, 1 + _SETTLING + length))
-    return jnp.round(8.0 * total / count) / 8.0
-
-
-def _move(
-    path: _Path, positions: Position, b: Array, step_size: Array, keys: Key[Array, " K"], i: Array, s: _Settings
-) -> tuple[Position, Float[Array, " K"]]:
-    """Transition i of every chain."""
-
-    def one(position: Position, key: PRNGKeyArray) -> tuple[Position, Array]:
-        key = jax.random.fold_in(key, i)
-        return transition(path.evaluate, position, b, step_size, key, num_leapfrog=s.num_leapfrog)
-
-    return jax.vmap(one)(positions, keys)
-
-
-def _level(fraction: Float[Array, ""], schedule: str) -> Float[Array, ""]:
-    """b, from the fraction t / T of the way."""
-    if schedule == "linear":
-        return fraction
-    low, here, high = (
-        jax.nn.sigmoid(_STEEPNESS * (2.0 * f - 1.0)) for f in (0.0 * fraction, fraction, 0.0 * fraction + 1.0)
-    )
-    return jnp.where(fraction < 1.0, (here - low) / (high - low), 1.0)
-
-
-def _interpolate(log_steps: Float[Array, " knots"], fraction: Float[Array, ""]) -> Float[Array, ""]:
-    middles = (jnp.arange(_KNOTS, dtype=log_steps.dtype) + 0.5) / _KNOTS
-    return jnp.interp(fraction, middles, log_steps)
-
-
-def _add(total: tuple[Array, Array], term: Array) -> tuple[Array, Array]:
-    """Kahan's sum: ten thousand terms in float32 would lose a thousandth of a nat. Carries what was lost so far."""
-    value, lost = total
-    term = term - lost
-    new = value + term
-    return new, jnp.where(jnp.isfinite(new), (new - value) - term, 0.0)
-
-
-def _log_mean_exp(log_w: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-    """log 1/K sum_k w_k, and w_k as multiples of the largest."""
-    largest = jnp.max(log_w)
-    shift = jnp.where(jnp.isfinite(largest), largest, 0.0)  # all weights zero: avoid inf - inf
-    w = jnp.exp(log_w - shift)
-    return shift + jnp.log(jnp.mean(w)), w

@@ -4,6 +4,7 @@ import bisect
 import functools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -111,7 +112,7 @@ def simulation_based_calibration(
         >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
         >>> c = simulation_based_calibration(g, q, jax.random.key(2), num_simulations=50, num_draws=10)
         >>> c.names, c.ranks.shape
-        (('z[0]', 'z[1]', 'log p(x, z)'), (50, 3))
+        (('z_1', 'z_2', 'log p(x, z)'), (50, 3))
     """
     num_simulations, num_draws = operator.index(num_simulations), operator.index(num_draws)
     if num_simulations < 2 or num_draws < 2:
@@ -143,9 +144,9 @@ def rank_calibration(
 
     Example:
         >>> ranks = np.arange(200)[:, None] % 20  # as uniform as can be
-        >>> rank_calibration(ranks, 19, ("z[0]",)).calibrated
+        >>> rank_calibration(ranks, 19, ("z_1",)).calibrated
         True
-        >>> c = rank_calibration(ranks // 2, 19, ("z[0]",))  # the truth is never among the upper half of the draws
+        >>> c = rank_calibration(ranks // 2, 19, ("z_1",))  # the truth is never among the upper half of the draws
         >>> c.calibrated, c.shapes
         (False, ('shifted high',))
     """
@@ -185,7 +186,7 @@ def calibration_verdict(calibration: Calibration) -> str:
 
     Example:
         >>> ranks = np.arange(200)[:, None] % 20
-        >>> print(calibration_verdict(rank_calibration(ranks, 19, ("z[0]",))).split(":")[0])
+        >>> print(calibration_verdict(rank_calibration(ranks, 19, ("z_1",))).split(":")[0])
         No miscalibration of q(z | x) was found
     """
     c = calibration
@@ -219,7 +220,7 @@ def calibration_verdict(calibration: Calibration) -> str:
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(num_draws: int):  # type: ignore[no-untyped-def]
+def _row_function(num_draws: int) -> Callable[..., Any]:
     def simulation(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
     ) -> tuple[Int[Array, " Q"], Bool[Array, " Q"]]:
@@ -256,7 +257,7 @@ def _latent_shape(generative: AbstractGenerativeModel, recognition: AbstractReco
 
 
 def _names(shape: tuple[int, ...]) -> list[str]:
-    return [f"z[{', '.join(map(str, index))}]" if index else "z" for index in np.ndindex(shape)]
+    return [f"z_{','.join(str(i + 1) for i in index)}" if index else "z" for index in np.ndindex(shape)]
 
 
 # --- ranks under the null hypothesis ----------------------------------------------------------------------------------

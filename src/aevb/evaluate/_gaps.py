@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
@@ -216,7 +217,7 @@ class _RowGaussian(AbstractRecognitionModel):
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(settings: _Settings):  # type: ignore[no-untyped-def]
+def _row_function(settings: _Settings) -> Callable[..., Any]:
     def gaps_of_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> _OfRow:

@@ -3,6 +3,7 @@
 import functools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -143,7 +144,7 @@ def _sample(
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(num_chunks: int, chunk_size: int, tail: int):  # type: ignore[no-untyped-def]
+def _row_function(num_chunks: int, chunk_size: int, tail: int) -> Callable[..., Any]:
     def sums_of_row(
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,

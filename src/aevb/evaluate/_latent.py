@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -273,7 +274,7 @@ class _OfRow(NamedTuple):
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(analytic: bool, by_dimension: bool):  # type: ignore[no-untyped-def]
+def _row_function(analytic: bool, by_dimension: bool) -> Callable[..., Any]:
     def of_row(
         generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> _OfRow:

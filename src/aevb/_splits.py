@@ -1,0 +1,45 @@
+"""The parts of a run's data: training, validation and test rows."""
+
+from typing import Any, NamedTuple
+
+from aevb.config import Config
+from aevb.data import Dataset, load, load_test, split
+
+
+class Splits(NamedTuple):
+    """The three parts of the data. Validation and test may be absent."""
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+    @property
+    def held_out(self) -> tuple[str, Dataset]:
+        """The part to judge the model on: test data, else validation data, else the training rows themselves."""
+        if self.test is not None:
+            return "test", self.test
+        if self.validation is not None:
+            return "validation", self.validation
+        return "train", self.train
+
+
+def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any = None) -> Splits:
+    """Load the data of a configuration and cut off the validation share.
+
+    Args:
+        data: array, `Dataset`, data name or path.
+        config: for the validation share, the paths of validation and test data, and the seed of the cut.
+        validation, test: data given directly; they go before the configuration's.
+
+    Raises:
+        DataError: a part is missing, unreadable, or does not fit the others.
+    """
+    dataset = load(data)
+    held_out = load(validation) if validation is not None else None
+    if held_out is None and isinstance(config.validation, str) and config.validation:
+        held_out = load(config.validation)
+    if held_out is None and isinstance(config.validation, float) and config.validation > 0:
+        train_index, validation_index = split(len(dataset), config.validation, config.seed)
+        dataset, held_out = dataset.take(train_index), dataset.take(validation_index)
+    test_set = load(test if test is not None else config.test) if test is not None or config.test else load_test(data)
+    return Splits(dataset, held_out, test_set)

@@ -1,0 +1,198 @@
+"""Chains of one row, led from q0(z) to p(z | x) in small steps, and their weights.
+
+log f_b(z) = (1 - b) log q0(z) + b log p(x, z), with 0 = b_0 < ... < b_T = 1. `_ais` makes estimates of the weights.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from aevb.distributions import Distribution
+
+# From its own module: this is no part of the public face of `aevb.distributions`.
+from aevb.distributions._unconstrained import unconstrained
+from aevb.models import AbstractRecognitionModel
+
+from ._hmc import Position, transition
+
+Schedule = Literal["linear", "sigmoid"]
+Start = Literal["prior", "encoder"]
+
+_STEEPNESS = 4.0  # of the sigmoid schedule: Grosse, Ancha & Roy (2016), section 6
+# The pilot run: transitions at the first distribution, least number of distributions, where log eps begins and within
+# which limits it stays, and how many values of it are kept.
+_SETTLING, _LEAST, _FIRST, _LIMITS, _KNOTS = 25, 60, -2.3, (-12.0, 2.0), 20
+# How far log eps moves in the pilot run for a whole unit of acceptance (with 1 the run is chaotic: it made 0.1 nats of
+# float32's rounding), and how far it ought to have moved, about one over the slope of acceptance against log eps.
+_GAIN, _PER_ACCEPTANCE = 0.25, 0.7
+
+
+class Settings(NamedTuple):
+    """What a run is compiled for; the arguments of `aevb.evaluate.annealed_importance_sampling`."""
+
+    num_chains: int
+    num_distributions: int
+    num_leapfrog: int
+    target_acceptance: float
+    schedule: str
+    start: str
+
+
+class Path(NamedTuple):
+    """From q0 to p(z, x) of one row, as functions of one chain. Each makes the distributions that it needs anew."""
+
+    draw: Callable[[PRNGKeyArray], Position]  # u ~ q0
+    evaluate: Callable[[Array], Position]
+    inverse: Callable[[Array], Array]  # z -> u
+
+
+def make_path(generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], start: str) -> Path:
+    """With start "prior" q0 is p(z), and with "encoder" q(z | x); u is z in R^k, by `unconstrained`."""
+
+    def q0() -> Distribution:
+        return generative.prior() if start == "prior" else recognition.posterior(x)
+
+    def log_q0(u: Array) -> Float[Array, ""]:
+        q = q0()
+        to = unconstrained(q)
+        return q.log_prob(to.forward(u)) + to.log_det(u)
+
+    def log_end(u: Array) -> Float[Array, ""]:
+        """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
+        to = unconstrained(q0())
+        z = to.forward(u)
+        if start == "prior":
+            return generative.likelihood(z).log_prob(x)
+        return generative.log_joint(x, z) + to.log_det(u)
+
+    def evaluate(u: Array) -> Position:
+        base, base_gradient = jax.value_and_grad(log_q0)(u)
+        end, end_gradient = jax.value_and_grad(log_end)(u)
+        if start == "prior":
+            return Position(u, base, end, base_gradient, end_gradient)
+        return Position(u, base, end - base, base_gradient, end_gradient - base_gradient)
+
+    def inverse(z: Array) -> Array:
+        return unconstrained(q0()).inverse(z)
+
+    return Path(lambda key: evaluate(inverse(q0().sample(key))), evaluate, inverse)
+
+
+class Chains(NamedTuple):
+    """K chains of one row."""
+
+    positions: Position  # each leaf with a leading axis of length K
+    keys: Key[Array, " K"]  # the noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0
+
+
+def draw(path: Path, key: PRNGKeyArray, s: Settings) -> tuple[Chains, Chains]:
+    """K chains, and K others for the pilot run, where they begin."""
+    keys = jax.random.split(key, 2 * s.num_chains)
+    positions = jax.vmap(lambda key: path.draw(jax.random.fold_in(key, 0)))(keys)
+    both = Chains(positions, keys)
+    return jax.tree.map(lambda a: a[: s.num_chains], both), jax.tree.map(lambda a: a[s.num_chains :], both)
+
+
+def run(
+    path: Path,
+    chains: Chains,
+    log_steps: Float[Array, " knots"],
+    s: Settings,
+    *,
+    backward: bool,
+) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """log w of each chain, b running from 0 to 1 or back again; and the mean probability of acceptance.
+
+    Backward the transitions come in reverse order, and each is its own reversal.
+    """
+    dtype = log_steps.dtype
+    last = s.num_distributions  # T
+
+    def fraction(i: Int[Array, ""]) -> Float[Array, ""]:
+        return ((last - i) if backward else i).astype(dtype) / last
+
+    def weigh(total: tuple[Array, Array], i: Int[Array, ""], positions: Position) -> tuple[Array, Array]:
+        step = _level(fraction(i), s.schedule) - _level(fraction(i - 1), s.schedule)
+        return _add(total, jnp.abs(step) * positions.slope)  # log w += (b_t - b_{t-1}) d/db log f_b
+
+    def one(state: tuple[Position, tuple[Array, Array], Array], i: Int[Array, ""]) -> tuple[Any, None]:
+        positions, total, accepted = state
+        total = weigh(total, i, positions)
+        b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
+        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+        return (positions, total, accepted + jnp.mean(probability)), None
+
+    zeros = jnp.zeros(s.num_chains, dtype)
+    begin = (chains.positions, (zeros, zeros), jnp.zeros((), dtype))
+    (positions, total, accepted), _ = jax.lax.scan(one, begin, jnp.arange(1, last))
+    log_w, _ = weigh(total, jnp.asarray(last), positions)
+    return log_w, accepted / (last - 1)
+
+
+def pilot_run(path: Path, chains: Chains, s: Settings) -> Float[Array, " knots"]:
+    """log eps at `_KNOTS` places between b = 0 and 1: followed through a short run to where chains are accepted.
+
+    To an eighth: what rounding made of the run on the way is rounded off again, in most cases.
+    """
+    length = max(_LEAST, s.num_distributions // 10)
+    dtype = chains.positions.base.dtype
+
+    def one(state: tuple[Position, Array, Array], i: Int[Array, ""]) -> tuple[Any, None]:
+        positions, log_step, sums = state
+        f = (jnp.maximum(i - 1 - _SETTLING, 0).astype(dtype) + 0.5) / length
+        positions, probability = _move(path, positions, _level(f, s.schedule), jnp.exp(log_step), chains.keys, i, s)
+        excess = jnp.mean(probability) - s.target_acceptance
+        right = jnp.clip(log_step + _PER_ACCEPTANCE * excess, *_LIMITS)  # without the lag of log_step itself
+        log_step = jnp.clip(log_step + _GAIN * excess, *_LIMITS)
+        counted = jnp.where(i <= _SETTLING, 0.0, jnp.stack([right, jnp.ones((), dtype)]))
+        return (positions, log_step, sums.at[:, (f * _KNOTS).astype(int)].add(counted)), None
+
+    begin = (chains.positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
+    (_, _, (total, count)), _ = jax.lax.scan(one, begin, jnp.arange(1, 1 + _SETTLING + length))
+    return jnp.round(8.0 * total / count) / 8.0
+
+
+def _move(
+    path: Path, positions: Position, b: Array, step_size: Array, keys: Key[Array, " K"], i: Array, s: Settings
+) -> tuple[Position, Float[Array, " K"]]:
+    """Transition i of every chain."""
+
+    def one(position: Position, key: PRNGKeyArray) -> tuple[Position, Array]:
+        key = jax.random.fold_in(key, i)
+        return transition(path.evaluate, position, b, step_size, key, num_leapfrog=s.num_leapfrog)
+
+    return jax.vmap(one)(positions, keys)
+
+
+def _level(fraction: Float[Array, ""], schedule: str) -> Float[Array, ""]:
+    """b, from the fraction t / T of the way."""
+    if schedule == "linear":
+        return fraction
+    low, here, high = (
+        jax.nn.sigmoid(_STEEPNESS * (2.0 * f - 1.0)) for f in (0.0 * fraction, fraction, 0.0 * fraction + 1.0)
+    )
+    return jnp.where(fraction < 1.0, (here - low) / (high - low), 1.0)
+
+
+def _interpolate(log_steps: Float[Array, " knots"], fraction: Float[Array, ""]) -> Float[Array, ""]:
+    middles = (jnp.arange(_KNOTS, dtype=log_steps.dtype) + 0.5) / _KNOTS
+    return jnp.interp(fraction, middles, log_steps)
+
+
+def _add(total: tuple[Array, Array], term: Array) -> tuple[Array, Array]:
+    """Kahan's sum: ten thousand terms in float32 would lose a thousandth of a nat. Carries what was lost so far."""
+    value, lost = total
+    term = term - lost
+    new = value + term
+    return new, jnp.where(jnp.isfinite(new), (new - value) - term, 0.0)
+
+
+def log_mean_exp(log_w: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
+    """log 1/K sum_k w_k, and w_k as multiples of the largest."""
+    largest = jnp.max(log_w)
+    shift = jnp.where(jnp.isfinite(largest), largest, 0.0)  # all weights zero: avoid inf - inf
+    w = jnp.exp(log_w - shift)
+    return shift + jnp.log(jnp.mean(w)), w

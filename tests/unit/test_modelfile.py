@@ -1,0 +1,50 @@
+"""A model file's header says in several places what the model is; these must agree, for arrays of one fit another's."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import aevb
+from aevb._container import read_container, write_container
+from aevb.errors import ModelFileError
+
+BINARY = np.random.default_rng(0).integers(0, 2, (40, 6), dtype=np.uint8)
+SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 1, "batch_size": 20, "evaluation_samples": 0}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    aevb.fit(BINARY, **SMALL, posterior="full-covariance").save(path)
+    return path
+
+
+def test_the_file_as_it_was_written_can_be_read(saved, tmp_path):
+    path = tmp_path / "again"
+    write_container(path, *read_container(saved))
+    assert aevb.load(path).architecture == aevb.load(saved).architecture
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("architecture", "likelihood", "continuous-bernoulli"),
+        ("architecture", "posterior", "elliptical"),
+        ("architecture", "activation", "relu"),
+        ("architecture", "grey", True),
+        ("config", "likelihood", "continuous-bernoulli"),
+        ("config", "posterior", "elliptical"),
+        ("config", "activation", "relu"),
+        ("config", "latent_dim", 3),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(saved, tmp_path, section, name, value):
+    header, arrays = read_container(saved)
+    header = copy.deepcopy(header)
+    assert header[section][name] != value
+    header[section][name] = value
+    path = tmp_path / "altered"
+    write_container(path, header, arrays)
+    with pytest.raises(ModelFileError, match=f"architecture has {name}"):
+        aevb.load(path)
