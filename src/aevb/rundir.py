@@ -47,7 +47,7 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 what = "already holds a run" if (path / CONFIG_FILE).exists() else "is not empty"
-                raise OutputError(f"{path} {what}; nothing was overwritten. Give another --out, or remove it first")
+                raise OutputError(f"{path} {what}; nothing was overwritten. Give another directory, or remove it first")
             if not os.access(path, os.W_OK | os.X_OK):
                 raise OutputError(f"cannot write to {path}: permission denied; give another --out")
         except OutputError:

@@ -13,6 +13,8 @@ from aevb import evaluate
 from aevb.fitted import Key
 from aevb.reports import ReportSettings, compare, make_report, nats, save_report
 from aevb.reports import _log_p as log_p_module
+from aevb.reports._settings import KEYS
+from aevb.reports._verdicts import of_log_p
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.random((3, 36)) < 0.5
@@ -257,3 +259,13 @@ def test_scaling_does_not_change_a_comparison_of_densities():
     assert first.log_p.value == pytest.approx(scaled.mean() + one.log_jacobian, abs=1e-4)
     assert one.log_jacobian == pytest.approx(-np.log(rows.std(axis=0)).sum(), abs=1e-3)
     assert second.log_p.value < first.log_p.value
+
+
+@pytest.mark.parametrize(
+    ("elbo", "words"), [(-6.0, "1.0000 ± 0.0000 nats lower."), (-4.5, "0.5000 ± 0.0000 nats higher, ")]
+)
+def test_a_bound_above_the_estimate_is_called_noise(elbo, words):
+    rows = {"log_likelihood": np.full(4, -5.0), "effective_sample_size": np.ones(4), "khat": np.zeros(4)}
+    content = {KEYS["is"]: {"mean": -5.0, "standard_error": 0.1, "num_rows": 4}}
+    line = of_log_p(content, ReportSettings(num_samples=1), np.full(4, elbo), rows)[0]
+    assert words in line

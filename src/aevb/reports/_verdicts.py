@@ -49,9 +49,11 @@ def of_log_p(
     estimate = content[KEYS[settings.method]]
     slack = per_row["log_likelihood"].astype(np.float64) - elbo
     error = float(slack.std(ddof=1) / np.sqrt(len(slack))) if len(slack) > 1 else None
+    # log p(x) is never below the bound, but an estimate of it can be.
+    where = "lower" if slack.mean() >= 0 else "higher, which is the noise of few samples or rows"
     lines = [
         f"log p(x) is {nats(estimate)} nats by {WORDS[settings.method]} on {estimate['num_rows']:,} rows; the ELBO of "
-        f"these rows is {nats({'mean': slack.mean(), 'standard_error': error})} nats lower."
+        f"these rows is {nats({'mean': abs(slack.mean()), 'standard_error': error})} nats {where}."
     ]
     effective = per_row["effective_sample_size"]
     if settings.method == "is":
