@@ -150,6 +150,7 @@ def vector(q):
         (dist.Uniform(jnp.array([0.0, 0.1]), 1.0), dist.Beta(jnp.ones(2), 1.0), (True, False)),
         (dist.VonMises(jnp.zeros(2), 1.0), dist.Uniform(jnp.full(2, -math.pi), math.pi), (True, True)),
         (dist.Pareto(jnp.full(2, 1.0), 1.0), dist.Gamma(jnp.ones(2), 1.0), (True, False)),
+        (dist.Beta(jnp.ones(2), 1.0), dist.Gamma(jnp.ones(2), 1.0), (True, False)),  # the upper edges alone tell
         (dist.Gamma(jnp.ones(2), 1.0), dist.Gamma(jnp.ones(3), 1.0), (False, False)),
     ],
 )
