@@ -13,7 +13,7 @@ from aevb import estimators, evaluate, train
 from aevb.config import Config
 from aevb.data import NAMES, Dataset, Preprocessing, check_compatible, choose_preprocessing, is_binary
 from aevb.errors import ConfigError, DataError
-from aevb.models import Architecture, build, tie
+from aevb.models import Architecture, build, choose_latents, tie
 
 from ._splits import Splits
 
@@ -85,6 +85,7 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
         raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {likelihood} one has it built in")
     if config.sigmoid_mean and preprocessing.scaling == "standardize":
         raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
+    posterior, prior = choose_latents(config.posterior, config.prior)
     resolved = config.replace(
         data=data.name if data.name in NAMES else _absolute(data.name),
         validation=_absolute(config.validation) if isinstance(config.validation, str) else config.validation,
@@ -92,6 +93,8 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
         likelihood=likelihood,
         binarization=preprocessing.binarization,
         scaling=preprocessing.scaling,
+        posterior=posterior,
+        prior=prior,
     )
     return resolved, preprocessing
 

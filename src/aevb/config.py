@@ -26,11 +26,13 @@ EstimatorName = Literal[
 BaselineName = Literal["none", "running-mean", "leave-one-out"]
 FamilyName = Literal[
     "cauchy", "laplace", "logistic", "student-t", "gumbel", "uniform", "triangular", "exponential", "rayleigh",
-    "pareto", "weibull", "gompertz", "erlang", "gamma", "log-normal", "chi-squared", "f", "reciprocal", "beta",
-    "continuous-bernoulli", "dirichlet", "von-mises",
+    "weibull", "gompertz", "erlang", "gamma", "log-normal", "chi-squared", "f", "beta", "continuous-bernoulli",
+    "dirichlet", "von-mises",
 ]  # fmt: skip
-PosteriorName = Literal["gaussian", "full-covariance", "iaf", "coupling", "elliptical", FamilyName]
-PriorName = Literal["normal", "mixture", "vamp", "flow", FamilyName]
+PosteriorName = Literal[
+    "auto", "gaussian", "full-covariance", "iaf", "coupling", "elliptical", FamilyName, "pareto", "reciprocal"
+]  # fmt: skip
+PriorName = Literal["auto", "normal", "mixture", "vamp", "flow", FamilyName]
 LikelihoodName = Literal["auto", "bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 BinarizationName = Literal["auto", "dynamic", "threshold", "none"]
 ScalingName = Literal["auto", "none", "unit", "standardize"]
@@ -73,8 +75,8 @@ class Config:
     binarization: BinarizationName = _option("auto", "of pixels for bernoulli; none: grey values, no likelihood then")
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
 
-    posterior: PosteriorName = _option("gaussian", "family of q(z | x)")
-    prior: PriorName = _option("normal", "p(z)")
+    posterior: PosteriorName = _option("auto", "q(z | x); auto: gaussian, or what lies where the prior has a density")
+    prior: PriorName = _option("auto", "p(z); auto: normal, or dirichlet for a posterior dirichlet")
     prior_components: int = _option(100, "components of the mixture prior, pseudo-inputs of vamp")
     flow_steps: int = _option(4, "posterior iaf or coupling, prior flow: steps of the flow")
     flow_hidden: tuple[int, ...] = _option((128,), "the same: units of the hidden layers of each step's network")

@@ -303,7 +303,8 @@ def test_compare_estimators_shows_the_naive_ones_noise(run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--posterior", "gamma", "--prior", "gamma"],
+        ["--prior", "gamma"],
+        ["--prior", "uniform"],
         ["--posterior", "iaf", "--flow-steps", "1", "--flow-hidden", "16", "--estimator", "stl"],
         ["--prior", "vamp", "--prior-components", "5", "--estimator", "dreg", "--num-samples", "3"],
         ["--likelihood", "discretized-logistic", "--latent-dim", "3"],
@@ -361,7 +362,8 @@ BAD = [
     ("huge seed", ["sample", "{run}", "--seed", "9" * 30, "-o", "s.npy"], 2, "too large"),
     ("huge batch", ["fit", "mnist", "--batch-size", "9" * 12], 2, "at most 10,000,000"),
     ("idle option", ["fit", "mnist", "--alpha", "0.2"], 2, "option of estimator renyi alone"),
-    ("infinite KL", ["fit", "mnist", "--prior", "gamma"], 2, "has no density"),
+    ("infinite KL", ["fit", "mnist", "--posterior", "gaussian", "--prior", "gamma"], 2, "has no density"),
+    ("no posterior", ["fit", "mnist", "--prior", "pareto"], 2, "argument --prior"),
     ("no closed KL", ["fit", "mnist", "--prior", "mixture", "--estimator", "sgvb-b"], 2, "no closed form"),
     ("free bits", ["fit", "mnist", "--posterior", "iaf", "--free-bits", "0.5"], 2, "free_bits cannot be used here"),
     ("moving edges", ["fit", "mnist", "--posterior", "uniform", "--prior", "uniform"], 2, "has no density"),

@@ -191,8 +191,8 @@ def test_the_names_are_those_of_the_library():
     assert get_args(config.ScheduleName) == train.SCHEDULES
     assert get_args(config.EstimatorName) == ("auto", *estimators.ESTIMATORS)
     assert get_args(config.BaselineName) == BASELINES
-    assert set(get_args(config.PosteriorName)) == set(models.POSTERIORS)
-    assert set(get_args(config.PriorName)) == set(models.PRIORS)
+    assert set(get_args(config.PosteriorName)) == {"auto", *models.POSTERIORS}
+    assert set(get_args(config.PriorName)) == {"auto", *models.PRIORS}
     assert get_args(config.LikelihoodName) == ("auto", *get_args(Likelihood))
     assert set(get_args(config.BinarizationName)) == {"auto", *get_args(Binarization)}
     assert set(get_args(config.ScalingName)) == {"auto", *get_args(Scaling)}

@@ -232,7 +232,6 @@ def members(name: str) -> list[dict]:
 def test_the_family_is_in_the_table(name):
     family = FAMILIES[name]
     assert family.name == name
-    assert family.can_be_prior
     prior = family.standard(3)
     assert prior.event_shape == (3,)
     assert prior.batch_shape == ()

@@ -18,6 +18,7 @@ from aevb.models import (
     FullCovarianceRecognition,
     GaussianRecognition,
     build,
+    choose_latents,
     tie,
 )
 
@@ -213,6 +214,33 @@ def test_a_familys_parameters_come_from_one_head_each(family, x64):
 
 
 # --- the closed list --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "chosen"),
+    [
+        (("auto", "auto"), ("gaussian", "normal")),
+        (("auto", "vamp"), ("gaussian", "vamp")),
+        (("auto", "cauchy"), ("gaussian", "cauchy")),
+        (("auto", "gamma"), ("gamma", "gamma")),
+        (("auto", "uniform"), ("beta", "uniform")),
+        (("auto", "triangular"), ("beta", "triangular")),
+        (("auto", "von-mises"), ("von-mises", "von-mises")),
+        (("dirichlet", "auto"), ("dirichlet", "dirichlet")),
+        (("gamma", "auto"), ("gamma", "normal")),
+        (("iaf", "auto"), ("iaf", "normal")),
+        (("uniform", "gamma"), ("uniform", "gamma")),  # named: kept, and refused by the architecture
+    ],
+)
+def test_latents_that_were_not_named_fit_those_that_were(named, chosen):
+    assert choose_latents(*named) == chosen
+
+
+@pytest.mark.parametrize("named", [*((q, "auto") for q in POSTERIORS), *(("auto", p) for p in PRIORS)])
+def test_every_posterior_and_every_prior_can_be_named_alone(named):
+    posterior, prior = choose_latents(*named)
+    assert named in ((posterior, "auto"), ("auto", prior))
+    architecture(posterior, prior)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)

@@ -69,13 +69,9 @@ def test_a_standard_prior_is_the_familys_standard_member(family):
         np.testing.assert_allclose(p.log_prob(z), scipy.stats.norm.logpdf(z).sum(axis=1), rtol=1e-5)
 
 
-def test_a_family_without_a_standard_member_is_refused():
-    with pytest.raises(ValueError, match=r"'gauss' names no family with a standard member; choose .*normal"):
+def test_an_unknown_family_is_refused():
+    with pytest.raises(ValueError, match=r"'gauss' names no family; choose .*normal"):
         StandardPrior(J, "gauss")
-    for name, family in FAMILIES.items():
-        if not family.can_be_prior:
-            with pytest.raises(ValueError, match=name):
-                StandardPrior(J, name)
 
 
 def mixture_by_hand(prior: MixturePrior, z: np.ndarray) -> np.ndarray:

@@ -71,10 +71,10 @@ _ALL = (
         "triangular",
         {"low": "real", "width": "positive", "peak": "unit"},
         _each(Triangular),
-        {"low": -1.0, "width": 2.0, "peak": 0.5},
+        {"low": 0.0, "width": 1.0, "peak": 0.5},
         "interval",
         "location-scale",
-        edges=(-1.0, 1.0),
+        edges=_UNIT,
         movable=(True, True),
     ),
     Family(

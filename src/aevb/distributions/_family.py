@@ -51,7 +51,6 @@ class Family:
         standard_parameters: those of the member that serves as prior, the same in each dimension.
         support: where a member lies. An "interval" lies where its own parameters say.
         strategy: how its samples are made differentiable (section 2.4).
-        can_be_prior: whether `standard` makes sense as p(z).
         edges: of the standard member's support, in each dimension.
         movable: whether the parameters move the lower and the upper edge.
 
@@ -68,7 +67,6 @@ class Family:
     standard_parameters: Mapping[str, float]
     support: Support
     strategy: Strategy
-    can_be_prior: bool = True
     edges: tuple[float, float] = (-math.inf, math.inf)
     movable: tuple[bool, bool] = (False, False)
 

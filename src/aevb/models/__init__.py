@@ -22,6 +22,7 @@ from ._presets import POSTERIORS as POSTERIORS
 from ._presets import PRIORS as PRIORS
 from ._presets import Architecture as Architecture
 from ._presets import build as build
+from ._presets import choose_latents as choose_latents
 from ._priors import AbstractPrior as AbstractPrior
 from ._priors import FlowPrior as FlowPrior
 from ._priors import MixturePrior as MixturePrior

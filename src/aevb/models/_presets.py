@@ -33,11 +33,12 @@ POSTERIORS: tuple[str, ...] = (
     *_FLOWS,
     *(name for name in FAMILIES if name != "normal"),
 )
+# Not the families whose standard member has an edge that no posterior of the list keeps to (pareto, reciprocal).
 PRIORS: tuple[str, ...] = (
     "normal",
     *_MIXTURES,
     "flow",
-    *(name for name, family in FAMILIES.items() if family.can_be_prior and name != "normal"),
+    *(name for name in FAMILIES if name != "normal" and any(supports_within(q, name) for q in FAMILIES)),
 )
 
 
@@ -134,6 +135,25 @@ def _check_count(name: str, value: int, used: bool, user: str) -> None:
 def _like(name: str) -> str:
     """The family with the support of a posterior or a prior; those that are no family's name live on all of R^J."""
     return name if name in FAMILIES else "normal"
+
+
+def choose_latents(posterior: str, prior: str) -> tuple[str, str]:
+    """Names in the place of "auto": a Gaussian posterior and the prior N(0, I), or else what has the other's support.
+
+    Args:
+        posterior: one of `POSTERIORS`, or "auto".
+        prior: one of `PRIORS`, or "auto".
+
+    Example:
+        >>> choose_latents("auto", "auto"), choose_latents("auto", "gamma"), choose_latents("dirichlet", "auto")
+        (('gaussian', 'normal'), ('gamma', 'gamma'), ('dirichlet', 'dirichlet'))
+    """
+    if prior == "auto":
+        prior = "normal" if posterior == "auto" or supports_within(_like(posterior), "normal") else posterior
+    if posterior == "auto":
+        family = next(name for name in ("normal", prior, "beta") if supports_within(name, _like(prior)))
+        posterior = "gaussian" if family == "normal" else family
+    return posterior, prior
 
 
 def build(
