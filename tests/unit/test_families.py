@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import mpmath
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import scipy.integrate
 import scipy.special
@@ -15,12 +16,17 @@ import scipy.stats as st
 
 from aevb.distributions import (
     FAMILIES,
+    Cauchy,
     ContinuousBernoulli,
     DiscretizedLogistic,
     Erlang,
+    F,
     MultivariateNormal,
     MultivariateStudentT,
+    Reparameterized,
+    StudentT,
     Uniform,
+    location_and_scale,
     supports_within,
 )
 
@@ -657,3 +663,40 @@ def test_supports(q, p, expected):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_family_lies_within_itself_unless_its_edges_move(name):
     assert supports_within(name, name) != any(FAMILIES[name].movable)
+
+
+# --- quantiles, and where a posterior lies ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "of_scipy", "parameters"),
+    [
+        *((StudentT, st.t, (df, 1.0, 2.0)) for df in (0.4, 0.7, 3.0, 99.0, 101.0, 1e6)),
+        *((F, st.f, dfs) for dfs in ((0.1, 3.0), (3.0, 0.4), (1.0, 1.0), (5.0, 40.0), (300.0, 500.0))),
+    ],
+)
+def test_quantiles(family, of_scipy, parameters, precision):
+    q, exact = family(*(jnp.asarray(v, precision) for v in parameters)), of_scipy(*parameters)
+    p = jnp.asarray([0.01, 0.15865525, 0.3, 0.5, 0.6, 0.84134475, 0.995], precision)
+    ours = q.icdf(p)
+    assert ours.dtype == precision
+    # At the probability that the type can hold, 1e-7 of which is 1e-3 of a quantile far out in a heavy tail.
+    tolerance = {"rtol": 2e-3, "atol": 1e-5} if precision == "float32" else {"rtol": 1e-6, "atol": 1e-9}
+    np.testing.assert_allclose(ours, exact.ppf(np.asarray(p, np.float64)), **tolerance)
+
+
+def test_a_posterior_without_moments_lies_at_its_median():
+    df, loc, tril = 3.0, np.array([1.0, -2.0]), np.array([[1.0, 0.0], [3.0, 4.0]])
+    half = 0.5 * (st.t(df).ppf(0.84134475) - st.t(df).ppf(0.15865525))
+    where, width = location_and_scale(MultivariateStudentT(df, jnp.asarray(loc), jnp.asarray(tril)))
+    np.testing.assert_allclose(where, loc, atol=1e-6)
+    np.testing.assert_allclose(width, half * np.array([1.0, 5.0]), rtol=1e-4)
+    low, high = st.f(4, 1).ppf([0.15865525, 0.84134475])
+    np.testing.assert_allclose(location_and_scale(F(4.0, 1.0)), [st.f(4, 1).median(), 0.5 * (high - low)], rtol=1e-4)
+    np.testing.assert_allclose(location_and_scale(Cauchy(2.0, 3.0)), [2.0, 3 * np.tan(0.34134475 * np.pi)], rtol=1e-5)
+
+
+def test_a_posterior_that_knows_neither_moments_nor_quantiles_is_measured_by_its_draws():
+    where, width = location_and_scale(Reparameterized(dist.Normal(0.0, 1.0), lambda eps: 2.0 + 3.0 * eps))
+    assert abs(where - 2.0) < 5 * 3 * 1.25 / 1000**0.5
+    assert abs(width - 3.0) < 0.5

@@ -15,7 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
 from ._gamma import gamma_and_log_boost
-from ._special import exp_within, float_dtype, minus_log1p, smallest, stirling_rest
+from ._special import exp_within, float_dtype, log_odds_of_beta, minus_log1p, smallest, stirling_rest
 
 
 def dirichlet_log_prob(
@@ -116,6 +116,11 @@ class F(dist.Distribution):
             g, log_boost = gamma_and_log_boost(k, a, shape)
             logs.append(jnp.log(g / a) + log_boost)
         return exp_within(logs[0] - logs[1])
+
+    def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
+        """The quantile at probability q, in float32 to four digits up to a df of 1e4."""
+        a, b = (jnp.asarray(0.5 * df, float_dtype(self.df1, self.df2)) for df in (self.df1, self.df2))
+        return exp_within(log_odds_of_beta(q, a, b) + jnp.log(b) - jnp.log(a))
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._gamma import log_gamma_sample
-from ._special import exp_within, float_dtype, log1p_square, log_gamma_step
+from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta
 
 
 class LogNormal(dist.LogNormal):
@@ -60,6 +60,23 @@ class StudentT(dist.StudentT):
         """Of shape (*sample_shape, *batch)."""
         df = jnp.asarray(self.df, float_dtype(self.df, self.loc, self.scale))
         return self.loc + self.scale * _student_noise(key, df, sample_shape + self.batch_shape, ())
+
+    def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
+        """The quantile at probability q: y^2 / (y^2 + df) is Beta(1/2, df / 2).
+
+        From df = 100 on by the expansion about the normal quantile; the incomplete beta function loses its digits.
+        """
+        df = jnp.asarray(self.df, float_dtype(self.df, self.loc, self.scale))
+        q = jnp.asarray(q, df.dtype)
+        large = df > 100.0
+        near = jnp.where(large, 1.0, df)
+        log_square = log_odds_of_beta(jnp.abs(2 * q - 1), jnp.full_like(df, 0.5), 0.5 * near) + jnp.log(near)
+        exact = jnp.sign(q - 0.5) * exp_within(0.5 * log_square)
+        x = jax.scipy.special.ndtri(q)
+        # Abramowitz & Stegun 26.7.5.
+        second, third = 5 * x**5 + 16 * x**3 + 3 * x, 3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x
+        expansion = x + (x**3 + x) / (4 * df) + second / (96 * df**2) + third / (384 * df**3)
+        return self.loc + self.scale * jnp.where(large, expansion, exact)
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""

@@ -96,6 +96,25 @@ def log_gamma_step(x: Float[Array, "..."], n: int) -> Float[Array, "..."]:
     return total + jnp.where(large, series, exact)
 
 
+def log_odds_of_beta(p: ArrayLike, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log y / (1 - y) of the quantile y of Beta(a, b) at probability p, by bisection of its distribution function."""
+
+    def halve(_: object, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        # From the nearer side, whose y keeps its digits.
+        left, right = jax.nn.sigmoid(middle), jax.nn.sigmoid(-middle)
+        upper = middle > 0
+        tail = jax.scipy.special.betainc(jnp.where(upper, b, a), jnp.where(upper, a, b), jnp.where(upper, right, left))
+        below = jnp.where(upper, tail > 1.0 - jnp.asarray(p), tail < p)
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    shape, dtype = jnp.broadcast_shapes(jnp.shape(p), a.shape, b.shape), jnp.result_type(a, b)
+    edge = jnp.full(shape, -np.log(smallest(dtype)), dtype)
+    low, high = jax.lax.fori_loop(0, np.finfo(dtype).nmant + 7, halve, (-edge, edge))
+    return 0.5 * (low + high)
+
+
 def bernoulli_cumulants(u: Float[Array, "..."]) -> list[Float[Array, "..."]]:
     """The first eight cumulants of a coin that shows 1 with probability u: log(1 + u (e^t - 1)) = sum k_n t^n / n!."""
     v, d = u * (1 - u), 1 - 2 * u
