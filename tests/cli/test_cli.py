@@ -20,6 +20,12 @@ from aevb.cli import main
 SMALL = ["--epochs", "2", "--hidden", "32", "--evaluation-samples", "20"]
 
 
+@pytest.fixture(autouse=True)
+def can_be_interrupted() -> None:
+    """Tests that a shell put in the background ignore Ctrl-C, and so would the processes that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 1,230 training images with their labels, and 300 test images, as Keras' mnist.npz has them."""
