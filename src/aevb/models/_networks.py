@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._product import row_times_matrix
+
 Activation = Literal["tanh", "relu", "softplus", "elu", "gelu", "silu", "sigmoid"]
 Initialization = Literal["glorot", "paper"]
 
@@ -60,7 +62,7 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         """x W + b, for one example."""
-        return x @ self.weight + self.bias
+        return row_times_matrix(x, self.weight) + self.bias
 
 
 class MLP(eqx.Module):
