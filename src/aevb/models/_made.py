@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._networks import ACTIVATIONS, Activation, Linear
+from ._product import row_times_matrix
 
 
 class MaskedNetwork(eqx.Module):
@@ -63,9 +64,9 @@ class MaskedNetwork(eqx.Module):
         h = jnp.concatenate([context.astype(z.dtype), z])
         masks = self.masks()
         for layer, mask in zip(self.layers[:-1], masks[:-1], strict=True):
-            h = f(h @ jnp.where(mask, layer.weight, 0.0) + layer.bias)
+            h = f(row_times_matrix(h, jnp.where(mask, layer.weight, 0.0)) + layer.bias)
         last = self.layers[-1]
-        r, m = jnp.split(h @ jnp.where(masks[-1], last.weight, 0.0) + last.bias, 2)
+        r, m = jnp.split(row_times_matrix(h, jnp.where(masks[-1], last.weight, 0.0)) + last.bias, 2)
         return r, m
 
     def masks(self) -> list[np.ndarray]:

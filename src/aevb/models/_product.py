@@ -1,5 +1,7 @@
 """x W for one row x, which stays one product of two matrices under any number of `vmap`s over rows and samples."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
@@ -32,7 +34,7 @@ def _multiply(x: Array, w: Array) -> Array:
     return (_as_one_matrix(x) @ w).reshape(*x.shape[:-1], w.shape[1])
 
 
-def _batched(args: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
+def _batched(args: tuple[Array, Array], axes: tuple[Any, Any]) -> tuple[Array, int]:
     """One more axis of rows, in front; where W has an axis too, there is no single product to make of them."""
     x, w = args
     if axes[1] is None:
@@ -40,11 +42,14 @@ def _batched(args: tuple[Array, Array], axes: tuple[int | None, int | None]) -> 
     return jax.vmap(_multiply, in_axes=axes)(x, w), 0
 
 
-_product = Primitive("row_times_matrix")
+# JAX says nothing of the types of what makes a primitive.
+_product: Any = Primitive("row_times_matrix")
+_defbilinear: Any = ad.defbilinear
+
 _product.def_impl(jax.jit(_multiply))
 _product.def_abstract_eval(lambda x, w: ShapedArray((*x.shape[:-1], w.shape[1]), x.dtype))
 mlir.register_lowering(_product, mlir.lower_fun(_multiply, multiple_results=False))
-ad.defbilinear(
+_defbilinear(
     _product,
     lambda ct, x, w: _product.bind(ct, w.T),
     lambda ct, x, w: _as_one_matrix(x).T @ _as_one_matrix(ct),
