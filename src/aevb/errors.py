@@ -7,6 +7,7 @@
 | `ModelFileError` | 4         | a run or model file that is missing, cut or altered            |
 | `DivergenceError`| 5         | training met non-finite losses or gradients and stopped        |
 | `OutputError`    | 6         | a directory or disk that cannot be written, or is taken        |
+| `UnavailableError` | 2       | something that a model or a family of distributions has not got |
 
 Each message says what was found, where, and what to do.
 """
@@ -24,6 +25,14 @@ class ConfigError(AevbError, ValueError):
     """A configuration value is unknown, out of range, or contradicts another one."""
 
     exit_code = 2
+
+
+class UnavailableError(ConfigError, TypeError):
+    """A model or a family of distributions has not got what was asked of it: a closed-form KL, a density, two parts.
+
+    The only error that may be read as an answer. Any other TypeError or ValueError of a user's model is a fault in it,
+    and must reach the user.
+    """
 
 
 class DataError(AevbError, ValueError):
