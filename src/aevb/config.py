@@ -76,7 +76,9 @@ class Config:
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
 
     posterior: PosteriorName = _option("auto", "q(z | x); auto: gaussian, or what lies where the prior has a density")
-    prior: PriorName = _option("auto", "p(z); auto: normal, or dirichlet for a posterior dirichlet")
+    prior: PriorName = _option(
+        "auto", "p(z); auto: normal, or the posterior's own family where it is not on R or has heavy tails"
+    )
     prior_components: int = _option(100, "components of the mixture prior, pseudo-inputs of vamp")
     flow_steps: int = _option(4, "posterior iaf or coupling, prior flow: steps of the flow")
     flow_hidden: tuple[int, ...] = _option((128,), "the same: units of the hidden layers of each step's network")

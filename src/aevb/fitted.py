@@ -36,9 +36,9 @@ class Key(enum.IntEnum):
 class Latents(NamedTuple):
     """Mean and standard deviation of q(z | x) for each row: two arrays of shape (N, J).
 
-    Families whose moments have no closed form or need not exist (flows, Cauchy, Student's t, Pareto, F) give their
-    median and half the distance between their 16 % and 84 % quantiles, from 1,000 draws with a fixed key; for a
-    Gaussian the two are the same.
+    Families whose moments need not exist or overflow (Cauchy, Student's t, Pareto, log-normal, Weibull), or that have
+    none in closed form (F, Gompertz, flows), give their median and half the distance between their 16 % and 84 %
+    quantiles; for a Gaussian the two are the same. A flow's quantiles are those of 1,000 draws with a fixed key.
     """
 
     mean: Float[np.ndarray, "N J"]
