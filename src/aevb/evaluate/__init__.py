@@ -4,6 +4,7 @@ from ._ais import AnnealedImportance as AnnealedImportance
 from ._ais import BidirectionalGap as BidirectionalGap
 from ._ais import annealed_importance_sampling as annealed_importance_sampling
 from ._ais import bidirectional_gap as bidirectional_gap
+from ._annealing import Annealing as Annealing
 from ._calibration import Calibration as Calibration
 from ._calibration import calibration_verdict as calibration_verdict
 from ._calibration import rank_calibration as rank_calibration
@@ -23,6 +24,7 @@ from ._generation import nearest_rows as nearest_rows
 from ._gradients import EstimatorNoise as EstimatorNoise
 from ._gradients import compare_estimators as compare_estimators
 from ._harmonic import Harmonic as Harmonic
+from ._harmonic import HarmonicSettings as HarmonicSettings
 from ._harmonic import harmonic_log_likelihood as harmonic_log_likelihood
 from ._importance import ImportanceSampling as ImportanceSampling
 from ._importance import importance_sampling as importance_sampling
@@ -32,6 +34,12 @@ from ._latent import collapse_verdict as collapse_verdict
 from ._latent import latent_diagnostics as latent_diagnostics
 from ._predictive import PredictiveCheck as PredictiveCheck
 from ._predictive import posterior_predictive_check as posterior_predictive_check
+from ._proposal import proposal_components as proposal_components
+from ._psis import KHAT_LIMIT as KHAT_LIMIT
 from ._psis import pareto_khat as pareto_khat
+from ._psis import untrustworthy as untrustworthy
+from ._quadrature import Quadrature as Quadrature
+from ._quadrature import has_quadrature as has_quadrature
+from ._quadrature import quadrature_log_likelihood as quadrature_log_likelihood
 from ._summary import Mean as Mean
 from ._summary import mean as mean
