@@ -53,13 +53,13 @@ class LineProgress(Progress):
 class BarProgress(Progress):
     """A bar with epoch, bounds, speed and time left, on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stderr: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
-        self.console = Console(stderr=False, highlight=False)
+        self.console = Console(stderr=stderr, highlight=False)
         self.bar = RichProgress(
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
             BarColumn(bar_width=10, table_column=Column(min_width=4)),
@@ -86,8 +86,38 @@ class BarProgress(Progress):
         self.bar.stop()
 
 
+class NotebookProgress(Progress):
+    """A few lines below the cell, written anew after each epoch."""
+
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
+        from IPython.display import display
+
+        self.epochs = config.epochs
+        self.lines = describe(config, splits, directory)
+        self.handle = display(self._with("compiling"), raw=True, display_id=True)
+
+    def epoch(self, record: Record) -> None:
+        self.say(f"epoch {record['epoch']}/{self.epochs}  {summary(record)}")
+
+    def say(self, text: str) -> None:
+        self.handle.update(self._with(text), raw=True)
+
+    def _with(self, text: str) -> dict[str, str]:
+        return {"text/plain": "\n".join([*self.lines, text])}
+
+
+def watched_progress(*, quiet: bool) -> Progress:
+    """Of a fit in Python: a display where somebody watches, in a notebook or on a terminal, and else nothing."""
+    if quiet:
+        return Progress()
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        return NotebookProgress()
+    return BarProgress(stderr=True) if sys.stderr.isatty() else Progress()
+
+
 def make_progress(*, quiet: bool) -> Progress:
-    """What suits where the output goes."""
+    """Of a fit on the command line: what suits where the output goes."""
     if quiet:
         return Progress()
     return BarProgress() if sys.stdout.isatty() else LineProgress()
