@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,11 +20,12 @@ from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, fix
-from aevb.errors import ConfigError, DivergenceError
+from aevb.errors import ConfigError, DivergenceError, GuessWarning
 from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
 from aevb.models import build
 
 from ._plan import Plan, make_plan
+from ._progress import watched_progress
 from ._splits import Splits, load_splits
 
 Record = dict[str, Any]
@@ -41,6 +43,7 @@ def fit(
     on_start: Callable[[Config, Splits], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
     on_trained: Callable[[FittedModel], None] | None = None,
+    quiet: bool = False,
     **changes: Any,
 ) -> FittedModel:
     """Fit a variational auto-encoder by AEVB.
@@ -56,10 +59,17 @@ def fit(
         on_start: called once with the resolved configuration and the data, before anything is compiled.
         on_epoch: called after each epoch with its record, the same as a line of `metrics.jsonl`.
         on_trained: called with the model when training has ended, before it is evaluated.
+        quiet: no progress display. There is one only where somebody watches, on a terminal or in a notebook, and where
+            no `on_epoch` takes its place.
         **changes: fields of `Config` to change.
 
     Returns:
-        The fitted model. Its `result` is the evaluation on held-out rows.
+        The fitted model. Its `result` is the evaluation on held-out rows: the test part, else the validation part, else
+        the training rows (`held_out` says which). With early stopping, `selected_on` is the part whose bound chose the
+        parameters; if that is also `held_out`, the evaluation is of the best of several epochs and comes out too high.
+
+    Warns:
+        GuessWarning: the likelihood is `auto`, and what it became is not evident from the data.
 
     Raises:
         ConfigError: the configuration does not fit together, or does not fit the data.
@@ -82,13 +92,16 @@ def fit(
     splits = load_splits(data, config, validation=validation, test=test)
     plan = make_plan(config, splits)
     config = plan.config
+    if plan.guessed:
+        warnings.warn(plan.guessed, GuessWarning, stacklevel=2)
     if on_start is not None:
         on_start(config, splits)
     start = time.perf_counter()
-    with _stop_after_epoch() as interrupted:
+    with watched_progress(quiet=quiet or on_epoch is not None) as progress, _stop_after_epoch() as interrupted:
+        progress.start(config, splits)
         trainer = _Trainer(plan, splits)
         try:
-            stopped = trainer.run(on_epoch, interrupted)
+            stopped = trainer.run(on_epoch or progress.epoch, interrupted)
         except DivergenceError as error:
             error.fitted = trainer.fitted({"stopped": "diverged"})
             raise
@@ -102,6 +115,7 @@ def fit(
         "examples_per_second": float(np.median(speeds[1:] or speeds)),  # the first epoch is compiled on its way
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
+        "selected_on": "validation" if config.early_stopping else None,
     }
     fitted = trainer.fitted(result)
     if on_trained is not None:
@@ -114,13 +128,15 @@ class _Trainer:
     """The state of one fit: what `Algorithm` leaves to its caller (validation, early stopping, records)."""
 
     def __init__(self, plan: Plan, splits: Splits):
-        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation = plan
+        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation, _ = plan
         config, preprocessing = plan.config, plan.preprocessing
         self.splits = splits
         self.history: list[Record] = []
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
-        steps_per_epoch = -(-num_examples // config.batch_size)
+        assert config.batch_size is not None
+        self.steps_per_epoch = steps_per_epoch = -(-num_examples // config.batch_size)
+        self.rows, prepare = preprocessing.staged(splits.train.rows)
         generative, recognition = build(
             self.architecture,
             initialization=config.initialization,
@@ -151,7 +167,7 @@ class _Trainer:
             self.estimator,
             optimizer,
             num_examples=num_examples,
-            prepare=preprocessing,
+            prepare=prepare,
             parameter_prior=config.parameter_prior,
             kl_weight=kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
             free_bits=train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
@@ -167,32 +183,35 @@ class _Trainer:
     def run(self, on_epoch: Callable[[Record], None] | None, interrupted: threading.Event) -> str:
         """Train; returns why it ended."""
         config, waited = self.config, 0
+        assert config.batch_size is not None
         names = measures(self.preprocessing)
         for state, summary in train.epochs(
             self.algorithm,
             self.state,
-            self.splits.train.rows,
+            self.rows,
             order_key=jax.random.fold_in(self.key, _ORDER),
             batch_size=config.batch_size,
             num_epochs=config.epochs,
         ):
             self.state = state
-            parts: dict[str, tuple[float | None, ...]]
-            assert summary.log_likelihood is not None
-            assert summary.kl is not None
-            elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
-            parts = {"train": (elbo, summary.log_likelihood, summary.kl)}
+            skipped = summary.skipped_steps == self.steps_per_epoch
+            parts: dict[str, tuple[float | None, ...]] = {"train": (None, None, None)}
+            if not skipped:  # or there is no number to report
+                assert summary.log_likelihood is not None
+                assert summary.kl is not None
+                elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
+                parts["train"] = (elbo, summary.log_likelihood, summary.kl)
             if self.validation is not None:
                 parts["validation"] = self._validate()
             record: Record = {"epoch": summary.epoch}
             for part, terms in parts.items():
                 record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
             if self.estimator.bound_name != "elbo":
-                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound)
+                record[f"train_{self._called(self.estimator.bound_name)}"] = None if skipped else _finite(summary.bound)
             if config.kl_weight != 1.0 or config.kl_warmup or config.free_bits:
-                record["train_objective"] = _finite(summary.objective)
+                record["train_objective"] = None if skipped else _finite(summary.objective)
             record |= {
-                "grad_norm": _finite(summary.grad_norm),
+                "grad_norm": None if skipped else _finite(summary.grad_norm),
                 "skipped_steps": summary.skipped_steps,
                 "seconds": summary.seconds,
                 "examples_per_second": summary.examples_per_second,
@@ -202,9 +221,13 @@ class _Trainer:
                 on_epoch(dict(record))
             bounds = [record[f"{part}_{names[0]}"] for part in parts]
             if None in bounds:
+                what = (
+                    f"every step of epoch {summary.epoch} had a non-finite bound or gradient and was skipped"
+                    if skipped
+                    else f"after epoch {summary.epoch} the bound on the training or validation rows is not finite"
+                )
                 raise DivergenceError(
-                    f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
-                    "not finite. The last good parameters are kept. Try a smaller learning rate"
+                    f"training stopped: {what}. The last good parameters are kept. Try a smaller learning rate"
                 )
             waited = 0 if bounds[-1] > self.best else waited + 1
             if waited == 0 or not config.early_stopping:

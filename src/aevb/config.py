@@ -65,7 +65,7 @@ class Config:
     activation: ActivationName = _option("tanh", "of the hidden layers")
     initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
     likelihood: LikelihoodName = _option(
-        "auto", "p(x | z); auto: bernoulli for binary data, and for uint8 or [0, 1] without column names"
+        "auto", "p(x | z); auto: bernoulli for binary data and images (by shape, or uint8), gaussian for tables"
     )
     sigmoid_mean: bool = _option(
         False, "gaussian, discretized-logistic: put the mean through a sigmoid (data in [0, 1])"
@@ -98,7 +98,7 @@ class Config:
     kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to kl_weight")
 
     epochs: int = _option(30, "passes over the training rows")
-    batch_size: int = _option(100, "rows per step, M")
+    batch_size: int | None = _option(None, "rows per step, M; unset: 100, or all rows where there are fewer")
     optimizer: OptimizerName = _option("adam", "one of Optax's")
     learning_rate: float = _option(0.001, "at the first step")
     learning_rate_schedule: ScheduleName = _option("constant", "how the learning rate goes down over the run")

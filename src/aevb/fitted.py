@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb import evaluate, modelfile
 from aevb.config import Config
@@ -20,6 +20,8 @@ from aevb.data import load as load_data
 from aevb.distributions import location_and_scale
 from aevb.estimators import SgvbB
 from aevb.models import AbstractRecognitionModel, Architecture, BernoulliGenerative, GaussianGenerative
+
+from ._html import summary_html
 
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
@@ -96,7 +98,8 @@ class FittedModel:
     """A fitted model and the verbs of the field.
 
     `rows` in the methods below are data of the same shape and units as those that the model was fitted to: an array
-    (N, D) or (N, *event_shape), a `Dataset`, a data name or a path.
+    (N, D) or (N, *event_shape), a `Dataset`, a data name or a path. What comes back as data has the shape
+    (N, *event_shape) and these units, too: for images of 0 to 255 the values are 0 to 255.
 
     Example:
         >>> import numpy as np
@@ -121,6 +124,9 @@ class FittedModel:
         a = self.architecture
         sizes = "-".join(map(str, (a.data_dim, *a.hidden, a.latent_dim)))
         return f"FittedModel({self.data.name}, {sizes}, {a.likelihood}, {len(self.history)} epochs)"
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
 
     @property
     def latent_dim(self) -> int:
@@ -167,10 +173,11 @@ class FittedModel:
         x = self._expected(rows)
         return Latents(*_in_chunks(lambda chunk: _encode(self.recognition, chunk), x))
 
-    def decode(self, z: Float[np.ndarray, "N J"]) -> Float[np.ndarray, "N D"]:
-        """E[x | z] for latent vectors z, (N, J) -> (N, D), in the units of the data.
+    def decode(self, z: Float[np.ndarray, "N J"]) -> Float[np.ndarray, "N *event_shape"]:
+        """E[x | z] for latent vectors z, (N, J) -> (N, *event_shape), in the units of the data.
 
-        For a Bernoulli decoder these are probabilities in [0, 1].
+        Floats: for a Bernoulli decoder the probability that a pixel is white, times what is white in the data: 255 for
+        images of 0 to 255, else 1.
 
         Raises:
             ValueError: z is not (N, J), or not finite.
@@ -185,28 +192,45 @@ class FittedModel:
         z = z.astype(np.float32)
         return self._to_data_units(_in_chunks(lambda chunk: _decode(self.generative, chunk), z))
 
-    def reconstruct(self, rows: Any) -> Float[np.ndarray, "N D"]:
-        """E[x | z] at the posterior mean of each row, (N, D), in the units of the data. Deterministic."""
+    def reconstruct(self, rows: Any) -> Float[np.ndarray, "N *event_shape"]:
+        """E[x | z] at the posterior mean of each row, as `decode` gives it. Deterministic."""
         return self.decode(self.encode(rows).mean)
 
-    def sample_prior(self, num: int, key: PRNGKeyArray) -> Float[np.ndarray, "num J"]:
-        """Draws z ~ p(z), (num, J): those that `sample` with the same key decodes.
+    def sample_prior(
+        self, num: int, key: PRNGKeyArray | None = None, *, seed: int | None = None
+    ) -> Float[np.ndarray, "num J"]:
+        """Draws z ~ p(z), (num, J): those that `sample` with the same key or seed decodes.
 
         Raises:
-            ValueError: num < 1.
+            ValueError: num < 1, or not one of key and seed was given.
         """
+        key = _one_key(key, seed)
         index = np.arange(_at_least_one(num), dtype=np.uint32)
         drawn: np.ndarray = _in_chunks(lambda chunk: _sample(self.generative, key, chunk)[1], index)
         return drawn
 
-    def sample(self, num: int, key: PRNGKeyArray) -> Float[np.ndarray, "num D"]:
-        """Ancestral samples x ~ p(x | z), z ~ p(z), (num, D), in the units of the data. Sample i uses fold_in(key, i).
+    def sample(
+        self, num: int, key: PRNGKeyArray | None = None, *, seed: int | None = None
+    ) -> Real[np.ndarray, "num *event_shape"]:
+        """Ancestral samples x ~ p(x | z), z ~ p(z), (num, *event_shape), in the units of the data.
+
+        Sample i uses fold_in(key, i). A Bernoulli decoder draws black or white, as the model saw its pixels in training:
+        0 or 255 for images of 0 to 255, uint8; 0 or 1 otherwise. `decode(sample_prior(...))` has the grey means.
+
+        Args:
+            num: how many.
+            key: `jax.random.key(seed)`; or else
+            seed: a whole number, from which that key is made.
 
         Raises:
-            ValueError: num < 1.
+            ValueError: num < 1, or not one of key and seed was given.
         """
+        key = _one_key(key, seed)
         index = np.arange(_at_least_one(num), dtype=np.uint32)
-        return self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
+        x = self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
+        levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
+        whole = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
+        return np.rint(x).astype(np.uint8) if whole else x
 
     def log_likelihood(
         self, rows: Any, *, num_samples: int = 100, key: PRNGKeyArray | None = None
@@ -325,7 +349,7 @@ class FittedModel:
         return fix(self.preprocessing, dataset.rows, jax.random.key(BINARIZATION_KEY))
 
     def _to_data_units(self, x: np.ndarray) -> np.ndarray:
-        return x if self.architecture.likelihood == "bernoulli" else self.preprocessing.inverse(x)
+        return self.preprocessing.inverse(x).reshape(len(x), *self.event_shape)
 
 
 def load(path: str | Path) -> FittedModel:
@@ -349,7 +373,7 @@ def measures(preprocessing: Preprocessing) -> tuple[str, str, str]:
     """Names of the bound, its reconstruction term and its KL, for data that are prepared in this way."""
     if preprocessing.grey:
         return ("grey_objective", "negative_cross_entropy", "kl")
-    return ("elbo", "log_likelihood", "kl")
+    return ("elbo", "reconstruction", "kl")
 
 
 CHUNK = 10_000
@@ -380,6 +404,17 @@ def _sample(
 ) -> tuple[Array, Array]:
     x, z = jax.vmap(lambda i: generative.sample(jax.random.fold_in(key, i)))(index)
     return x.astype(jnp.result_type(float)), z.astype(jnp.result_type(float))
+
+
+def _one_key(key: Any, seed: Any) -> PRNGKeyArray:
+    """The key that was given, or that of the seed."""
+    if (key is None) == (seed is None):
+        raise ValueError(f"give {'one' if key is None else 'only one'} of seed=0 (any whole number) and a JAX key")
+    if seed is not None:
+        return jax.random.key(operator.index(seed))
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        raise ValueError(f"key must be one JAX key, as jax.random.key(0) is, got {key!r:.80}; seed=0 needs no JAX")
+    return key
 
 
 def _at_least_one(num: int) -> int:

@@ -15,7 +15,7 @@ from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
 from aevb.models import AbstractGenerativeModel, Architecture, build, tie, untie
 
-FORMAT = 1
+FORMAT = 2  # 1 called the reconstruction term log_likelihood
 MODEL_FILE = "model.safetensors"
 
 _SECTIONS = {"format", "aevb_version", "architecture", "config", "data", "history", "preprocessing", "result"}
@@ -105,6 +105,8 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     history, result = header["history"], header["result"]
     if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
         raise ValueError("history must be a list of objects and result an object")
+    if header["format"] == 1:
+        history, result = [_renamed(record) for record in history], _renamed(result)
     return {
         "config": config,
         "architecture": architecture,
@@ -115,6 +117,17 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
         "history": tuple(history),
         "result": result,
         "aevb_version": str(header["aevb_version"]),
+    }
+
+
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """History or result of a file of format 1, in which the reconstruction term was called log_likelihood."""
+    old = {"log_likelihood", "train_log_likelihood", "validation_log_likelihood"}
+    return {
+        name.replace("log_likelihood", "reconstruction") if name in old else name: _renamed(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in content.items()
     }
 
 

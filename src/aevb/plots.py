@@ -44,7 +44,7 @@ LEGEND: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "f
 AXIS = "$z_{{{}}}$"
 TITLES = {
     "elbo": "Bound (ELBO)",
-    "log_likelihood": "Reconstruction (log-likelihood)",
+    "reconstruction": "Reconstruction E_q[log p(x|z)]",
     "kl": "KL divergence",
     "grey_objective": "Objective on grey pixels",
     "negative_cross_entropy": "Reconstruction (minus cross-entropy)",

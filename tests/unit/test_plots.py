@@ -18,7 +18,7 @@ from aevb import plots
 class FakeFitted:
     """Rows are (z, noise ...) and images are flat planes of grey, so that every number on a figure can be told."""
 
-    measures = ("elbo", "log_likelihood", "kl")
+    measures = ("elbo", "reconstruction", "kl")
 
     def __init__(self, latent_dim=2, event_shape=(3, 2), columns=None, epochs=3, validation=True):
         self.latent_dim, self.event_shape, self.columns = latent_dim, event_shape, columns

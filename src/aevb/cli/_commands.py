@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from aevb._fit import Record
 from aevb._fit import fit as fit_model
+from aevb._progress import make_progress, make_stages
 from aevb._splits import Splits, load_splits
 from aevb.config import Config, read_toml
-from aevb.data import Dataset
+from aevb.data import Dataset, guess_likelihood
 from aevb.data import load as load_data
-from aevb.errors import ConfigError, DataError, DivergenceError
+from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning
 from aevb.fitted import FittedModel, load
 from aevb.reports import ReportSettings, make_report, save_report
 from aevb.reports import compare as compare_models
@@ -25,7 +27,6 @@ from aevb.rundir import RunDirectory
 from . import _output, _tables
 from ._background import in_background
 from ._parser import config_values
-from ._progress import make_progress, make_stages
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -49,6 +50,8 @@ def fit(args: argparse.Namespace) -> int:
         )
         run.write_config(resolved)
         progress.start(resolved, splits, run.path)
+        if config.likelihood == "auto" and (guessed := guess_likelihood(splits.train).words):
+            progress.say(f"note: {guessed}")
 
     def on_epoch(record: Record) -> None:
         assert run is not None
@@ -64,7 +67,8 @@ def fit(args: argparse.Namespace) -> int:
         progress.say("evaluating")
 
     try:
-        with progress:
+        with progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", GuessWarning)  # said above
             fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_left_behind(run)) from None

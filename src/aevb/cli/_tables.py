@@ -29,6 +29,11 @@ def print_result(fitted: FittedModel, run: RunDirectory) -> None:
     )
     if result["stopped"] == "early_stopping":
         console.print("stopped early; the parameters are those of the best validation bound")
+    if result["selected_on"] == result["held_out"]:
+        console.print(
+            "the parameters were chosen by the bound on these same validation rows, so these numbers are those of the best "
+            "of several epochs, and too high for new rows; name test data (--test)"
+        )
     if result["skipped_steps"]:
         console.print(f"{result['skipped_steps']} steps were skipped: their bound or gradient was not finite")
     console.print("files:")

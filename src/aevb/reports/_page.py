@@ -19,7 +19,7 @@ from ._verdicts import cells
 
 LABELS = {
     "elbo": "ELBO",
-    "log_likelihood": "  reconstruction E_q[log p(x|z)]",
+    "reconstruction": "  reconstruction E_q[log p(x|z)]",
     "grey_objective": "objective (grey pixels, not a likelihood)",
     "negative_cross_entropy": "  minus cross-entropy",
     "kl": "  KL(q(z|x) || p(z))",
