@@ -143,4 +143,32 @@ MUTANTS = [
         "",
         "unit/test_modelfile.py::test_a_header_that_contradicts_itself_is_refused[architecture-posterior-elliptical]",
     ),
+    (
+        "narrow layers leave inputs unseen",
+        MADE,
+        "if self.direct is not None:",
+        "if False:",
+        f"{SEES}[5-hidden1]",
+    ),
+    (
+        "an output sees its own input by the direct weights",
+        MADE,
+        "jnp.where(self._into_outputs(before), self.direct, 0.0)",
+        "self.direct",
+        f"{SEES}[5-hidden1]",
+    ),
+    (
+        "a half-line under a normal prior",
+        "models/_presets.py",
+        'return "normal" if family.support == "real" and posterior not in _HEAVY else posterior',
+        'return posterior if family.support == "simplex" else "normal"',
+        f"{POSTERIORS}::test_a_posterior_of_a_part_of_the_line_is_not_given_a_prior_of_all_of_it",
+    ),
+    (
+        "the parameter prior lies on pseudo-inputs",
+        "train/_aevb.py",
+        "_NO_WEIGHTS = (MixturePrior, VampPrior)",
+        "_NO_WEIGHTS = (MixturePrior,)",
+        "unit/test_train.py::test_the_parameter_prior_lies_on_weights_and_not_on_points_of_a_prior[vamp]",
+    ),
 ]
