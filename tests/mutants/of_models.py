@@ -48,16 +48,16 @@ MUTANTS = [
     (
         "an output sees its own input",
         MADE,
-        "np.tile(np.arange(1, j + 1), 2) > before",
-        "np.tile(np.arange(1, j + 1), 2) >= before",
-        f"{SEES}[5-hidden2]",
+        "np.tile(np.arange(1, self.latent_dim + 1), 2) > degrees",
+        "np.tile(np.arange(1, self.latent_dim + 1), 2) >= degrees",
+        f"{SEES}[5-hidden3]",
     ),
     (
         "the masks lose the last dimension but one",
         MADE,
-        "np.arange(layer.weight.shape[1]) % j for",
-        "np.arange(layer.weight.shape[1]) % max(j - 1, 1) for",
-        f"{SEES}[5-hidden2]",
+        "np.arange(n) % j if",
+        "np.arange(n) % max(j - 1, 1) if",
+        f"{SEES}[5-hidden3]",
     ),
     (
         "sign of the coupling's log-determinant",
