@@ -81,7 +81,7 @@ MUTANTS = [
         "objective + num_examples * log_parameter_prior(params)",
         PRIOR,
     ),
-    Mutant("parameter prior on biases", AEVB, "if leaf.ndim >= 2]", "]", PRIOR),
+    Mutant("parameter prior on biases", AEVB, " and leaf.ndim >= 2]", "]", PRIOR),
     Mutant("the batch shares its noise", ASCENT, "jax.random.fold_in(step_key, i)))", "step_key))", NOISE),
     Mutant("the steps share their noise", ASCENT, "jax.random.fold_in(state.key, state.step)", "state.key", NOISE),
     Mutant("ascent for descent", AEVB, "return -objective / num_examples", "return objective / num_examples", LOWER),

@@ -13,7 +13,7 @@ import aevb as package
 from aevb import evaluate
 from aevb.data import epoch_order, split
 from aevb.estimators import SgvbA, SgvbB
-from aevb.models import BernoulliGenerative, GaussianGenerative, GaussianRecognition
+from aevb.models import Architecture, BernoulliGenerative, GaussianGenerative, GaussianRecognition, Linear, build
 from aevb.train import (
     OPTIMIZERS,
     SCHEDULES,
@@ -27,6 +27,7 @@ from aevb.train import (
     make_optimizer,
     make_schedule,
 )
+from aevb.train._aevb import log_parameter_prior
 
 D, J = 4, 2
 BAD = 999.0  # what a row begins with that `spoil` turns into NaN
@@ -258,6 +259,25 @@ def test_the_parameter_prior_pulls_matrices_by_w_over_n(num_examples):
     assert allclose(difference, expected, rtol=1e-3, atol=1e-6)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected)) > 1e-3
     np.testing.assert_allclose(prior_metrics.bound, plain_metrics.bound, rtol=1e-6)  # reported without the prior
+
+
+@pytest.mark.parametrize(
+    ("prior", "options"), [("mixture", {"prior_components": 4}), ("vamp", {"prior_components": 4})]
+)
+def test_the_parameter_prior_lies_on_weights_and_not_on_points_of_a_prior(prior, options):
+    """Pseudo-inputs of a VampPrior and means and scales of a mixture are matrices, but no weights of a network."""
+    a = Architecture(D, 2, (3,), "tanh", "gaussian", prior=prior, prior_components=4)
+    models = eqx.filter(build(a, key=jax.random.key(0)), eqx.is_inexact_array)
+
+    def is_linear(node):
+        return isinstance(node, Linear)
+
+    layers = [node for node in jax.tree.leaves(models, is_leaf=is_linear) if is_linear(node)]
+    expected = -0.5 * sum(float(jnp.sum(layer.weight**2)) for layer in layers)
+    assert len(layers) == 6
+    np.testing.assert_allclose(log_parameter_prior(models), expected, rtol=1e-6)
+    points = jax.tree.leaves(models[0].latent_prior)
+    assert 0.5 * sum(float(jnp.sum(v**2)) for v in points if v.ndim >= 2) > 1  # what it was wrong by
 
 
 def test_gradients_are_per_example_whatever_n_is():
