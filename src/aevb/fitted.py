@@ -214,8 +214,8 @@ class FittedModel:
     ) -> Real[np.ndarray, "num *event_shape"]:
         """Ancestral samples x ~ p(x | z), z ~ p(z), (num, *event_shape), in the units of the data.
 
-        Sample i uses fold_in(key, i). A Bernoulli decoder draws black or white, as the model saw its pixels in training:
-        0 or 255 for images of 0 to 255, uint8; 0 or 1 otherwise. `decode(sample_prior(...))` has the grey means.
+        Sample i uses fold_in(key, i). A Bernoulli decoder draws black or white, as the model saw its pixels in
+        training: 0 or 255 for images of 0 to 255, uint8; 0 or 1 otherwise. `decode(sample_prior(...))` has grey means.
 
         Args:
             num: how many.

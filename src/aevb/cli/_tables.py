@@ -29,16 +29,21 @@ def print_result(fitted: FittedModel, run: RunDirectory) -> None:
     )
     if result["stopped"] == "early_stopping":
         console.print("stopped early; the parameters are those of the best validation bound")
-    if result["selected_on"] == result["held_out"]:
-        console.print(
-            "the parameters were chosen by the bound on these same validation rows, so these numbers are those of the best "
-            "of several epochs, and too high for new rows; name test data (--test)"
-        )
+    _say_selected(result)
     if result["skipped_steps"]:
         console.print(f"{result['skipped_steps']} steps were skipped: their bound or gradient was not finite")
     console.print("files:")
     for path in run.files():
         console.print(f"  {path}", soft_wrap=True)
+
+
+def _say_selected(result: Mapping[str, Any]) -> None:
+    """Numbers of the rows that early stopping chose the parameters by are no held-out ones."""
+    if result.get("selected_on") and result["selected_on"] == result["held_out"]:
+        _console().print(
+            "these validation rows also chose the parameters: the numbers are the best of several epochs', in "
+            "expectation too high for new rows; for others name test data (--test)"
+        )
 
 
 def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
@@ -133,6 +138,7 @@ def print_info(fitted: FittedModel) -> None:
     console.print()
     if "evaluation" in fitted.result:
         print_evaluation(fitted.result["evaluation"], fitted.result["held_out"])
+        _say_selected(fitted.result)
     stopped = str(fitted.result.get("stopped", "no result")).replace("_", " ")
     console.print(f"{len(fitted.history)} epochs, {stopped}; aevb {fitted.aevb_version}")
 
