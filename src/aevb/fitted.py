@@ -5,7 +5,7 @@ import enum
 import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -18,6 +18,7 @@ from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, check_compatible, fix
 from aevb.data import load as load_data
 from aevb.distributions import location_and_scale
+from aevb.errors import ConfigError
 from aevb.estimators import SgvbB
 from aevb.models import AbstractRecognitionModel, Architecture, BernoulliGenerative, GaussianGenerative
 
@@ -25,6 +26,11 @@ from ._html import summary_html
 
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
+
+
+# How log p(x) is computed; "auto" is "quadrature" for one or two latent dimensions, else "is", importance sampling.
+Method = Literal["auto", "quadrature", "is"]
+_KEYS = {"quadrature": "quadrature_log_likelihood", "is": "importance_sampled_log_likelihood"}
 
 
 class Key(enum.IntEnum):
@@ -53,8 +59,8 @@ class Evaluation:
 
     `bound` is the ELBO, `reconstruction` its term E_q[log p(x | z)], `kl` its other term, D_KL(q(z | x) || p(z)): in
     closed form, or where there is none, from the same sample of z (`kl_is_exact` says which).
-    `log_likelihood` estimates log p(x) by importance sampling; None where it was not asked for, or where the model
-    has no likelihood (grey pixels under a Bernoulli decoder).
+    `log_likelihood` is log p(x) by `method`, "quadrature" or "is" (importance sampling, with `num_samples` a row); None
+    where it was not asked for, or where the model has no likelihood (grey pixels under a Bernoulli decoder).
     """
 
     measures: tuple[str, str, str]
@@ -63,6 +69,7 @@ class Evaluation:
     kl: evaluate.Mean
     kl_is_exact: bool
     log_likelihood: evaluate.Mean | None
+    method: Method
     num_samples: int
     binarization: str
     scaling: str
@@ -82,7 +89,7 @@ class Evaluation:
             reconstruction: plain(self.reconstruction),
             kl: plain(self.kl),
             "kl_is_exact": self.kl_is_exact,
-            "importance_sampled_log_likelihood": None if self.log_likelihood is None else plain(self.log_likelihood),
+            _KEYS[self.method]: None if self.log_likelihood is None else plain(self.log_likelihood),
             "num_samples": self.num_samples,
             "num_rows": self.bound.num_rows,
             "unit": "nats per example",
@@ -233,16 +240,20 @@ class FittedModel:
         return np.rint(x).astype(np.uint8) if whole else x
 
     def log_likelihood(
-        self, rows: Any, *, num_samples: int = 100, key: PRNGKeyArray | None = None
+        self, rows: Any, *, method: Method = "auto", num_samples: int = 100, key: PRNGKeyArray | None = None
     ) -> Float[np.ndarray, " N"]:
-        """log p(x) of each row by importance sampling, (N,), in nats; see `aevb.evaluate.log_likelihood`.
+        """log p(x) of each row, (N,), in nats: by quadrature or by importance sampling.
+
+        See `aevb.evaluate.quadrature_log_likelihood` and `aevb.evaluate.log_likelihood`.
 
         Rows that the model saw binarised at random are binarised once, with a fixed key. Densities of scaled data
         are those of the scaled values; add `preprocessing.log_jacobian(D)` to have them in the data's own units.
 
         Args:
             rows: as everywhere.
-            num_samples: K.
+            method: "quadrature", exact to 0.001 nats, for one or two latent dimensions; "is": importance sampling;
+                "auto": the first where it can be, else the second.
+            num_samples: K, of importance sampling.
             key: of the samples; None: the evaluation's fixed key, so that two calls agree.
 
         Raises:
@@ -254,8 +265,7 @@ class FittedModel:
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
         key = self.evaluation_key(Key.IMPORTANCE) if key is None else key
-        x = self.prepare(rows)[1]
-        return evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
+        return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
 
     def compare_estimators(
         self, rows: Any, *, num_rows: int = 100, num_samples: tuple[int, ...] = (1, 2, 5, 10), num_draws: int = 100
@@ -279,14 +289,15 @@ class FittedModel:
             num_draws=num_draws,
         )
 
-    def evaluate(self, rows: Any, *, num_samples: int = 100) -> Evaluation:
-        """The ELBO with its two terms, and log p(x) by importance sampling, with standard errors.
+    def evaluate(self, rows: Any, *, method: Method = "auto", num_samples: int = 100) -> Evaluation:
+        """The ELBO with its two terms, and log p(x), with standard errors.
 
         The ELBO is by estimator B where the KL has a closed form, else by estimator A.
 
         Args:
             rows: held-out data. Binarised once, with a fixed key, if the model saw its data binarised at random.
-            num_samples: K importance samples per row; 0: no log p(x).
+            method: of log p(x), as in `log_likelihood`.
+            num_samples: K importance samples per row, where it is not by quadrature; 0: no log p(x).
         """
         if operator.index(num_samples) < 0:
             raise ValueError(f"num_samples must be at least 0, got {num_samples}")
@@ -297,12 +308,9 @@ class FittedModel:
         )
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
-        log_likelihood = None
+        log_likelihood, method = None, self._resolved(method)
         if num_samples and not self.preprocessing.grey:
-            per_row = evaluate.log_likelihood(
-                self.generative, self.recognition, x, self.evaluation_key(Key.IMPORTANCE), num_samples=num_samples
-            )
-            log_likelihood = evaluate.mean(per_row)
+            log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Key.IMPORTANCE)))
         return Evaluation(
             measures=self.measures,
             bound=evaluate.mean(estimate.bound),
@@ -310,7 +318,8 @@ class FittedModel:
             kl=evaluate.mean(estimate.kl),
             kl_is_exact=isinstance(estimator, SgvbB),
             log_likelihood=log_likelihood,
-            num_samples=num_samples if log_likelihood else 0,
+            method=method,
+            num_samples=num_samples if log_likelihood and method == "is" else 0,
             binarization=self.preprocessing.binarization,
             scaling=self.preprocessing.scaling,
             log_jacobian=self.log_jacobian,
@@ -336,6 +345,18 @@ class FittedModel:
     def evaluation_key(self, purpose: Key) -> PRNGKeyArray:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
         return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
+
+    def _resolved(self, method: Method) -> Method:
+        if method not in get_args(Method):
+            raise ConfigError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
+        if method == "auto":
+            return "quadrature" if evaluate.has_quadrature(self.generative) else "is"
+        return method
+
+    def _log_p(self, x: np.ndarray, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
+        if method == "quadrature":
+            return evaluate.quadrature_log_likelihood(self.generative, x).log_likelihood
+        return evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
 
     def _dataset(self, rows: Any) -> Dataset:
         dataset = load_data(rows)

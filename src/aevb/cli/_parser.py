@@ -44,17 +44,19 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
     evaluate.add_argument(
         "--method",
-        choices=("elbo", "is", "ais", "hmc"),
-        default="is",
+        choices=("auto", "elbo", "quadrature", "is", "ais", "hmc"),
+        default="auto",
         metavar="NAME",
-        help="of log p(x); one of elbo (the bound alone), is (importance sampling), ais (annealed importance "
-        "sampling), hmc (the paper's Appendix D, below five latent dimensions) (is)",
+        help="of log p(x); one of elbo (the bound alone), quadrature (exact, for one or two latent dimensions), is "
+        "(importance sampling), ais (annealed importance sampling), hmc (the paper's Appendix D, below five latent "
+        "dimensions), auto (quadrature, or else is) (auto)",
     )
     evaluate.add_argument(
         "--num-samples",
         type=_count,
         metavar="K",
-        help="importance samples, AIS chains or posterior samples a row (1000, 16, 800); 0: ELBO only",
+        help="importance samples, AIS chains or posterior samples a row (1000, 16, 800); quadrature has none; 0: ELBO "
+        "only",
     )
     evaluate.add_argument(
         "--rows", type=_positive, metavar="N", help="rows for log p(x), chosen at random (all; 100 for ais and hmc)"
@@ -62,7 +64,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--distributions", type=_positive, default=1000, metavar="T", help="of ais (1000)")
     evaluate.add_argument("--leapfrog", type=_positive, default=10, metavar="N", help="steps of ais and hmc (10)")
     evaluate.add_argument("--schedule", choices=("linear", "sigmoid"), default="sigmoid", help="of ais (sigmoid)")
-    evaluate.add_argument("--start", choices=("prior", "encoder"), default="prior", help="of ais (prior)")
+    evaluate.add_argument(
+        "--start", choices=("prior", "encoder"), default="prior", help="of ais: from p(z), or a mixture with q(z|x) (prior)"
+    )
     evaluate.add_argument(
         "--simulated", type=_count, default=20, metavar="N", help="rows for ais' bidirectional gap; 0: none (20)"
     )
@@ -81,7 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--data", metavar="DATA", help="default: what the first run held out")
     compare.add_argument(
-        "--num-samples", type=_count, default=1000, metavar="K", help="importance samples a row; 0: ELBO only (1000)"
+        "--num-samples", type=_count, default=1000, metavar="K", help="importance samples a row, where log p(x) is not by "
+        "quadrature; 0: ELBO only (1000)"
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

@@ -37,14 +37,14 @@ class Compared(NamedTuple):
 def compare(
     models: Sequence[tuple[str, FittedModel]], rows: Any, *, num_samples: int = 1000
 ) -> tuple[list[Compared], str]:
-    """ELBO and log p(x) (importance sampling) of several models on the same rows, with paired differences.
+    """ELBO and log p(x) (by quadrature, or else by importance sampling) of several models on the same rows, with paired differences.
 
     The rows' own spread, which dominates the standard error of each model alone, cancels in the difference.
 
     Args:
         models: (name, model) each; the differences are to the first.
         rows: data that suit all of them.
-        num_samples: K; 0: the ELBO alone.
+        num_samples: K, of importance sampling; 0: the ELBO alone.
 
     Returns:
         A line per model, and the fingerprint of the rows.
@@ -77,7 +77,11 @@ def compare(
         log_p = None
         if num_samples and not model.preprocessing.grey:
             key = model.evaluation_key(Key.IMPORTANCE)
-            log_p = evaluate.log_likelihood(*pair, x, key, num_samples=num_samples) + np.float64(model.log_jacobian)
+            if evaluate.has_quadrature(model.generative):
+                log_p = evaluate.quadrature_log_likelihood(model.generative, x).log_likelihood
+            else:
+                log_p = evaluate.log_likelihood(*pair, x, key, num_samples=num_samples)
+            log_p = log_p + np.float64(model.log_jacobian)
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p))
     lines = []
     for (name, _), (own, log_p) in zip(models, table, strict=True):

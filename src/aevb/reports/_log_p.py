@@ -43,7 +43,7 @@ def log_p_of_rows(
         on_progress: called after each block.
 
     Raises:
-        TypeError, ValueError: the method cannot be used with this model; says why.
+        UnavailableError: the method cannot be used with this model; says why.
         OutputError: `unfinished` cannot be written.
     """
     block = _block_size(fitted, settings)
@@ -54,7 +54,8 @@ def log_p_of_rows(
     while done < len(x):
         rows = x[done : done + block]
         # The last block is filled up, or its shape would be compiled anew.
-        filled = np.concatenate([rows, np.repeat(rows[-1:], block - len(rows), axis=0)]) if done else rows
+        fill = done and settings.method != "quadrature"
+        filled = np.concatenate([rows, np.repeat(rows[-1:], block - len(rows), axis=0)]) if fill else rows
         found = _method(fitted, filled, key, settings, done)
         parts.append({name: values[: len(rows)] for name, values in found.items()})
         done += len(rows)
@@ -73,6 +74,8 @@ def _method(
     models = (fitted.generative, fitted.recognition)
     assert settings.num_samples is not None
     found: Any
+    if settings.method == "quadrature":
+        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x)._asdict())
     if settings.method == "is":
         found = evaluate.importance_sampling(*models, x, key, num_samples=settings.num_samples, first_row=first_row)
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")
@@ -82,23 +85,20 @@ def _method(
             *models,
             x,
             key,
-            num_chains=settings.num_samples,
-            num_distributions=settings.num_distributions,
-            num_leapfrog=settings.num_leapfrog,
-            schedule=settings.schedule,
-            start=settings.start,
+            settings.annealing(),
             first_row=first_row,
         )
     else:
-        found = evaluate.harmonic_log_likelihood(
-            *models, x, key, num_samples=settings.num_samples, num_leapfrog=settings.num_leapfrog, first_row=first_row
-        )
+        chains = evaluate.HarmonicSettings(num_samples=settings.num_samples, num_leapfrog=settings.num_leapfrog)
+        found = evaluate.harmonic_log_likelihood(*models, x, key, chains, first_row=first_row)
     return dict(found._asdict())
 
 
 def _block_size(fitted: FittedModel, settings: ReportSettings) -> int:
     """Rows in a block: a few seconds' work, and a multiple of what the methods take at once."""
     assert settings.num_samples is not None
+    if settings.method == "quadrature":  # the grid goes through the decoder once a block
+        return 10_000
     if settings.method == "is":
         return int(np.clip(500_000 // settings.num_samples // 20 * 20, 20, 10_000))
     return 10

@@ -13,7 +13,7 @@ import numpy as np
 from aevb import evaluate
 from aevb._version import __version__
 from aevb.data import DataInfo
-from aevb.errors import AevbError, ConfigError
+from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import SgvbB
 from aevb.fitted import FittedModel, Key
 
@@ -62,7 +62,8 @@ def make_report(
         fitted: the model.
         rows: held-out data: an array, a `Dataset`, a data name or a path. Binarised once, with a fixed key, if the
             model saw its data binarised at random.
-        settings: of the estimate of log p(x); None: importance sampling with 1,000 samples.
+        settings: of the estimate of log p(x); None: by quadrature for one or two latent dimensions, else by importance
+            sampling with 1,000 samples.
         train_rows: the rows that the model was fitted to, to see whether its samples are copies of them. None: that is
             not looked at.
         part: what the rows are called in the report.
@@ -77,9 +78,9 @@ def make_report(
         >>> import aevb
         >>> rows = np.random.default_rng(0).integers(0, 2, (64, 9), dtype=np.uint8)
         >>> fitted = aevb.fit(rows, latent_dim=2, hidden=(8,), epochs=1, batch_size=16, evaluation_samples=0)
-        >>> report = make_report(fitted, rows, settings=ReportSettings(num_samples=50, diagnostics=False))
+        >>> report = make_report(fitted, rows, settings=ReportSettings(diagnostics=False))
         >>> report.content["num_rows"], sorted(report.per_row)
-        (64, ['effective_sample_size', 'khat', 'log_likelihood', 'standard_error'])
+        (64, ['error', 'log_likelihood'])
     """
     dataset, x = fitted.prepare(rows)
     settings = _applicable(settings or ReportSettings(), fitted, len(dataset))
@@ -118,11 +119,9 @@ def make_report(
         key = fitted.evaluation_key(Key.IMPORTANCE if settings.method == "is" else Key.CHAINS)
         try:
             per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
-        except AevbError:
-            raise
-        except (TypeError, ValueError) as error:
+        except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
-        content[KEYS[settings.method]] = _log_p_summary(per_row)
+        content[KEYS[settings.method]] = _log_p_summary(per_row, settings)
         if settings.method == "ais" and settings.num_simulated:
             content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, on_progress)
     verdicts = _verdicts.of_log_p(content, settings, elbo[index], per_row)
@@ -181,7 +180,7 @@ def versions(fitted: FittedModel) -> dict[str, str]:
 
 
 def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) -> ReportSettings:
-    settings = settings.resolved(total_rows)
+    settings = settings.resolved(total_rows, quadrature=evaluate.has_quadrature(fitted.generative))
     if settings.method == "hmc" and fitted.latent_dim > MAX_HARMONIC_DIM:
         raise ConfigError(
             f"method hmc, the paper's Appendix D, is for fewer than five latent dimensions, and this model has "
@@ -193,8 +192,16 @@ def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) 
     return settings
 
 
-def _log_p_summary(per_row: dict[str, np.ndarray]) -> dict[str, Any]:
+def _log_p_summary(per_row: dict[str, np.ndarray], settings: ReportSettings) -> dict[str, Any]:
     of_rows = evaluate.mean(per_row["log_likelihood"])
+    if "error" in per_row:  # quadrature: no samples
+        errors = per_row["error"]
+        return {
+            **plain(of_rows),
+            "num_rows": of_rows.num_rows,
+            "largest_error": float(np.max(errors)),
+            "rows_in_doubt": int(np.sum(~(errors <= _verdicts.RESOLVED))),
+        }
     errors = per_row["standard_error"].astype(np.float64)
     effective = per_row["effective_sample_size"]
     summary = {
@@ -210,6 +217,7 @@ def _log_p_summary(per_row: dict[str, np.ndarray]) -> dict[str, Any]:
             "median": float(np.median(khat)),
             "largest": float(np.max(khat)),
             "share_above_0.7": float(np.mean(khat > _verdicts.KHAT_LIMIT)) if not np.isnan(khat).any() else None,
+            "share_untrustworthy": float(np.mean(_verdicts.untrustworthy_rows(per_row, settings))),
         }
     if "acceptance" in per_row:
         summary["acceptance"] = float(np.mean(per_row["acceptance"]))
@@ -224,11 +232,7 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
         fitted.recognition,
         settings.num_simulated,
         fitted.evaluation_key(Key.SIMULATED),
-        num_chains=settings.num_samples,
-        num_distributions=settings.num_distributions,
-        num_leapfrog=settings.num_leapfrog,
-        schedule=settings.schedule,
-        start=settings.start,
+        settings.annealing(),
     )
     on_progress("AIS both ways", settings.num_simulated, settings.num_simulated)
     return {

@@ -53,7 +53,7 @@ def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if key in content and content[key] is not None:
             sampled = key == "kl" and not content.get("kl_is_exact", True)
             k = content.get("settings", {}).get("num_samples", content.get("num_samples"))
-            extra = f", K={k}" if key in KEYS.values() else ", sampled" if sampled else ""
+            extra = f", K={k}" if key in KEYS.values() and key != KEYS["quadrature"] else ", sampled" if sampled else ""
             some = content[key].get("num_rows", content["num_rows"])
             extra += f", {some:,} of the rows" if some != content["num_rows"] else ""
             lines.append((label + extra, *cells(content[key])))

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from aevb.evaluate import ColumnStatistics, PredictiveCheck
+from aevb.evaluate import KHAT_LIMIT as KHAT_LIMIT
+from aevb.evaluate import ColumnStatistics, PredictiveCheck, untrustworthy
 
 from ._settings import KEYS, WORDS, ReportSettings
 
-# Above it, importance weights have a tail that their number cannot tame (Vehtari et al. 2024).
-KHAT_LIMIT = 0.7
 # A share of rows with such weights that is worth a warning, and an effective sample size that is too small for one.
 _SHARE, _FEW = 0.05, 2.0
+# Nats of error below which a row counts as resolved by quadrature: twice its tolerance, for rounding.
+RESOLVED = 0.002
 
 
 def nats(mean: Mapping[str, Any]) -> str:
@@ -55,21 +56,25 @@ def of_log_p(
         f"log p(x) is {nats(estimate)} nats by {WORDS[settings.method]} on {estimate['num_rows']:,} rows; the ELBO of "
         f"these rows is {nats({'mean': abs(slack.mean()), 'standard_error': error})} nats {where}."
     ]
+    if settings.method == "quadrature":
+        return [*lines, _of_quadrature(per_row["error"])]
     effective = per_row["effective_sample_size"]
     if settings.method == "is":
         khat = per_row["khat"]
-        share = float(np.mean(khat > KHAT_LIMIT))
-        if np.isnan(khat).any():
+        share = float(np.mean(untrustworthy_rows(per_row, settings)))
+        if np.isnan(khat).all():
             lines.append("Too few samples to tell a tail of the importance weights: use --num-samples 25 or more.")
         elif share > _SHARE:
             lines.append(
                 f"Do not trust it for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail "
-                f"(k-hat above {KHAT_LIMIT}) that log p(x) comes out too low and its error bar too small. "
+                f"(k-hat above {KHAT_LIMIT}) that neither log p(x), which is too low in expectation, nor its error bar "
+                "can be believed. "
                 "Use --method ais."
             )
         else:
             lines.append(
-                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT} in {100 * share:.1f} % of the rows, "
+                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT}, and matters, in {100 * share:.1f} % "
+                "of the rows, "
                 f"and {np.median(effective):.0f} of {settings.num_samples} samples are effective in the median row."
             )
         return lines
@@ -88,10 +93,27 @@ def of_log_p(
         )
     if settings.method == "hmc":
         lines.append(
-            "The harmonic mean is too high in expectation, and the more so the more latent dimensions there are; "
-            "--method ais has no such limit."
+            "The harmonic mean is a bound on neither side: chains that missed a part of the posterior make it too low, "
+            "tails that no sample met make it too high, and its error bar knows of neither."
         )
     return lines
+
+
+def untrustworthy_rows(per_row: Mapping[str, np.ndarray], settings: ReportSettings) -> np.ndarray:
+    """Of resolved settings with method "is"."""
+    assert settings.num_samples is not None
+    numbers = (per_row[name] for name in ("khat", "effective_sample_size", "standard_error"))
+    return untrustworthy(*numbers, settings.num_samples)
+
+
+def _of_quadrature(error: np.ndarray) -> str:
+    doubtful = ~(error <= RESOLVED)
+    if not doubtful.any():
+        return f"Quadrature is good to {max(error.max(), 0.001):.3f} nats in every row."
+    return (
+        f"In {doubtful.sum():,} of {len(error):,} rows the grid was not fine or wide enough, and log p(x) may be off by "
+        f"{np.nanmax(error):.2g} nats; rows.csv has each row's error. Compare with --method ais."
+    )
 
 
 def of_gaps(gaps: Mapping[str, Any]) -> str:
