@@ -69,6 +69,7 @@ def test_against_quadrature(name, precision):
     # A kink, or a support that ends inside of the grid, costs the quadrature its digits.
     coarse = 5e-5 if np.isfinite(support[1]) or name in ("laplace", "pareto") else 0
     np.testing.assert_allclose(value, expected, rtol=max(RTOL[precision], coarse))
+    assert not np.allclose(kl_divergence(p, q), expected, rtol=0.05)  # negative control: the other direction
     np.testing.assert_allclose(kl_divergence(q, q), 0, atol=1e-6 if precision == "float32" else 1e-13)
     several = kl_divergence(q.expand((3,)).to_event(1), p.expand((3,)).to_event(1))
     np.testing.assert_allclose(several, 3 * value, rtol=1e-6)
