@@ -5,8 +5,8 @@ import numpy as np
 from ._latent import LatentDiagnostics
 from ._words import SIGMAS, Verdict, down, up
 
-# A KL that is nothing, correlations that are strong, and a distance from the prior that is far.
-_NOTHING, _CORRELATED, _FAR_PRIOR = 0.01, 0.8, 1.0
+# A KL that is nothing, little information, correlations that are strong, and a distance from the prior that is far.
+_NOTHING, _LITTLE, _CORRELATED, _FAR_PRIOR = 0.01, 0.5, 0.8, 1.0
 
 
 def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
@@ -48,24 +48,20 @@ def _idle(d: LatentDiagnostics) -> str:
         return ""
     if d.num_active == 0:
         cost = f" It costs {d.kl.value:.2f} nats of KL all the same." if d.kl.value >= 0.1 else ""
-        low, _ = d.mutual_information.interval(SIGMAS)
+        low, high = d.mutual_information.interval(SIGMAS)
         if low > 0:
-            return "No posterior mean moves with x: z tells of x by the shape of q(z | x) alone." + cost
-        return f"The posterior looks collapsed: no posterior mean moves with x.{cost} Try --kl-warmup or --free-bits."
-    which = "The other one" if len(idle) == 1 else f"The other {len(idle)}"
+            return "The posterior means hardly move with x: z tells of x by the shape of q(z | x)." + cost
+        if high > _LITTLE:
+            return "The posterior means hardly move with x." + cost
+        return f"The posterior looks collapsed: its means hardly move with x.{cost} Try --kl-warmup or --free-bits."
+    rest = "other one" if len(idle) == 1 else f"other {len(idle)}"
     if d.kl_per_dimension is None:
-        return f"{which} {'does' if len(idle) == 1 else 'do'} not move with x by the posterior mean."
+        return f"The posterior mean of the {rest} hardly moves with x."
     largest = float(d.kl_per_dimension[idle].max())
-    each = "" if len(idle) == 1 else " each"
+    each, has, moves = ("", "has", "moves") if len(idle) == 1 else (" each", "have", "move")
     if largest < _NOTHING:
-        return f"{which} {_has(idle)} a KL of less than {_NOTHING} nats{each} and could be left out."
-    return (
-        f"{which} {_has(idle)} a KL of up to {largest:.2g} nats{each}, though the posterior mean hardly moves with x."
-    )
-
-
-def _has(dimensions: np.ndarray) -> str:
-    return "has" if len(dimensions) == 1 else "have"
+        return f"The {rest} {has} a KL of less than {_NOTHING} nats{each} and could be left out."
+    return f"The {rest} {has} a KL of up to {largest:.2g} nats{each}, but hardly {moves} with x."
 
 
 def _correlated_pair(d: LatentDiagnostics) -> str:
