@@ -37,8 +37,9 @@ def nats(m: Mean) -> str:
     """With two decimals, and a third or fourth where the error is that small."""
     if not math.isfinite(m.standard_error):
         return f"{m.value:.2f}"
-    decimals = 2 if m.standard_error >= 0.005 or m.standard_error == 0 else 3 if m.standard_error >= 0.0005 else 4
-    return f"{m.value:.{decimals}f} ± {m.standard_error:.{decimals}f}"
+    error = m.standard_error
+    decimals = 3 if 0.0005 <= error < 0.005 else 4 if 0.00005 <= error < 0.0005 else 2
+    return f"{m.value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def down(value: float) -> str:
