@@ -148,8 +148,8 @@ WORSE_KHAT = np.full(50, 0.9)
             said(gaps_of(-10, -9, -9, -7, 0.1)),
         ),
         (
-            "The encoder is 2.10 ± 0.00 nats below the best Gaussian of full covariance for each row: longer training or "
-            "a larger encoder (--hidden) may do as well.",
+            "The encoder is 2.10 ± 0.00 nats below the best Gaussian of full covariance for each row: longer training "
+            "or a larger encoder (--hidden) may do as well.",
             said(ENCODER, "iaf"),
             said(ENCODER, "laplace"),
         ),
@@ -321,7 +321,7 @@ def test_sentences_on_copies():
         ),
         ("Samples are too near to training rows", few, far),
         ("Either training rows are copied, or samples vary less than data do. Look at the nearest pairs.", few, alike),
-        ("No copies were found, but samples lie too far from training rows: their median", far, alike),
+        ("No copies were found, but samples lie too far away: their median", far, alike),
         ("The model makes rows that are unlike the data.", far, alike),
         ("0.8 % of the samples are nearer than all but the nearest 1.0 % of 500 held-out rows.", alike, few),
         ("p-values, of three tests at once: nearer 1, very near 1, farther 1.", alike, close),

@@ -163,7 +163,7 @@ def memorisation_verdict(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"
         )
     if farther < _COPIES_ALPHA:
         return Verdict(
-            f"No copies were found, but samples lie too far from training rows: {distance}.",
+            f"No copies were found, but samples lie too far away: {distance}.",
             f"{numbers} The model makes rows that are unlike the data.",
         )
     return Verdict(
