@@ -26,6 +26,8 @@ from ._html import summary_html
 
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
+# Training rows that are held against them have noise of their own: with one noise, row i of each part would be alike.
+_TRAINING_KEY = 786
 
 
 # How log p(x) is computed; "auto" is "quadrature" for one or two latent dimensions, else "is", importance sampling.
@@ -335,12 +337,16 @@ class FittedModel:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         modelfile.write(path, **parts)
 
-    def prepare(self, rows: Any) -> tuple[Dataset, np.ndarray]:
+    def prepare(self, rows: Any, *, part: Literal["held-out", "training"] = "held-out") -> tuple[Dataset, np.ndarray]:
         """The rows as they are stored and as the models see them, (N, D); binarised once, with a fixed key, if the
         model saw its data binarised at random.
+
+        Args:
+            rows: as everywhere.
+            part: of the data: row i of the training part is not binarised with the noise of held-out row i.
         """
         dataset = self._dataset(rows)
-        return dataset, self._fixed(dataset)
+        return dataset, self._fixed(dataset, BINARIZATION_KEY if part == "held-out" else _TRAINING_KEY)
 
     def evaluation_key(self, purpose: Key) -> PRNGKeyArray:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
@@ -366,8 +372,8 @@ class FittedModel:
     def _expected(self, rows: Any) -> Float[np.ndarray, "N D"]:
         return self.preprocessing.expected(self._dataset(rows).rows)
 
-    def _fixed(self, dataset: Dataset) -> np.ndarray:
-        return fix(self.preprocessing, dataset.rows, jax.random.key(BINARIZATION_KEY))
+    def _fixed(self, dataset: Dataset, seed: int = BINARIZATION_KEY) -> np.ndarray:
+        return fix(self.preprocessing, dataset.rows, jax.random.key(seed))
 
     def _to_data_units(self, x: np.ndarray) -> np.ndarray:
         return self.preprocessing.inverse(x).reshape(len(x), *self.event_shape)

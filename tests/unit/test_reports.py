@@ -10,9 +10,13 @@ import pytest
 
 import aevb
 from aevb import evaluate
+from aevb.data import fix
+from aevb.errors import UnavailableError
 from aevb.fitted import Key
-from aevb.reports import ReportSettings, compare, make_report, nats, save_report
+from aevb.reports import ReportSettings, _diagnose, compare, make_report, nats, save_report
 from aevb.reports import _log_p as log_p_module
+from aevb.reports import _make as make_module
+from aevb.reports._diagnose import Finding, Subject, diagnose
 from aevb.reports._settings import KEYS
 from aevb.reports._verdicts import of_log_p
 
@@ -181,8 +185,97 @@ def test_what_a_family_has_not_is_left_out_with_its_reason():
     )
     found = make_report(fitted, TEST[:30], settings=ReportSettings(num_samples=50))
     assert "left_out" in found.content["gaps"]
-    assert any(verdict.startswith("No gaps check") for verdict in found.verdicts)
+    assert any(verdict.startswith("No gaps check. The reason: inference gaps are those") for verdict in found.verdicts)
     assert "left_out" not in found.content["latent"]
+
+
+def subject(fitted, **changes) -> Subject:
+    x = fitted.prepare(TEST)[1]
+    return Subject(fitted, x, np.arange(len(x)), None, fitted.prepare(TRAIN, part="training")[1])._replace(**changes)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, UnavailableError])
+@pytest.mark.parametrize("stage", ["_latent", "_gaps", "_calibration", "_predictive", "_generation"])
+def test_only_what_is_unavailable_is_an_answer(fitted, monkeypatch, stage, error):
+    """A bug in a user's model is not read as something that the family has not got."""
+
+    def broken(subject):
+        raise error("what the user's model says")
+
+    for name in ("_latent", "_gaps", "_calibration", "_predictive", "_generation"):
+        monkeypatch.setattr(_diagnose, name, broken if name == stage else lambda subject: Finding({}, "Fine.", "", {}))
+    if error is UnavailableError:
+        found = dict(diagnose(subject(fitted), lambda *args: None))
+        name = stage[1:]
+        assert found.pop(name).words == f"No {name} check. The reason: what the user's model says."
+        assert {finding.words for finding in found.values()} == {"Fine."}
+    else:
+        with pytest.raises(error, match="what the user's model says"):
+            dict(diagnose(subject(fitted), lambda *args: None))
+
+
+def test_a_single_row_has_no_spread(fitted):
+    alone = subject(fitted, x=fitted.prepare(TEST[:1])[1], chosen=np.arange(1))
+    for stage in (_diagnose._latent, _diagnose._generation):
+        with pytest.raises(UnavailableError, match="2 rows or more, and there is 1"):
+            stage(alone)
+
+
+def test_samples_that_are_not_finite_are_told(fitted, monkeypatch):
+    samples = np.zeros((1000, 36), np.float32)
+    samples[7, 3] = np.inf
+    monkeypatch.setattr(_diagnose, "_ancestral", lambda generative, keys: samples)
+    with pytest.raises(UnavailableError, match="1 of 1,000 samples of the model hold a value that is not finite"):
+        _diagnose._generation(subject(fitted))
+
+
+def test_rows_that_were_trained_on_are_not_held_against_samples(fitted):
+    """Of these held-out rows only the last 30 are new; those come first, and the others are left out."""
+    trained_on = np.arange(100) < 70
+    found = _diagnose._generation(subject(fitted, trained_on=trained_on)).content["memorisation"]
+    alone = _diagnose._generation(subject(fitted, x=subject(fitted).x[70:])).content["memorisation"]
+    assert found == alone
+    assert found["num_held_out"] == 30
+    none = _diagnose._generation(subject(fitted, trained_on=np.ones(100, bool)))
+    assert none.words.startswith("No check of copies. The reason: the model was trained on all of these rows")
+    assert "columns" in none.words
+    everything = _diagnose._generation(subject(fitted))
+    assert everything.content["memorisation"]["num_held_out"] == 100
+    assert "No check of copies" not in everything.words
+
+
+def test_training_rows_have_binarisation_noise_of_their_own():
+    """Row i of the training part and row i of the held-out part with the same noise are alike where both are grey."""
+    grey = np.full((300, 6, 6), 128, np.uint8)
+    grey[0, 0, 0] = 255
+    fitted = aevb.fit(grey, likelihood="bernoulli", binarization="dynamic", latent_dim=2, **SMALL | {"epochs": 1})
+    held_out, training = fitted.prepare(grey)[1], fitted.prepare(grey, part="training")[1]
+    # What held-out rows are binarised to must not change, or results could not be compared with earlier ones.
+    np.testing.assert_array_equal(held_out, fix(fitted.preprocessing, grey.reshape(300, 36), jax.random.key(784)))
+    shared = np.mean(held_out == training)
+    assert abs(shared - 0.5) < 5 * 0.5 / np.sqrt(held_out.size)
+    # The ideal model of these data: fair pixels. It neither copies nor lies too far away.
+    ideal = np.random.default_rng(5).integers(0, 2, (300, 36)).astype(np.uint8)
+    good = evaluate.memorisation(evaluate.nearest_rows(ideal, training, held_out=held_out))
+    assert min(good.p_value_nearer, good.p_value_farther, good.p_value_close) > 1e-6
+    # Negative control: with one noise for both parts it is accused.
+    bad = evaluate.memorisation(evaluate.nearest_rows(ideal, held_out, held_out=held_out))
+    assert bad.p_value_farther < 1e-6
+
+
+def test_the_report_gives_training_rows_their_own_noise(monkeypatch):
+    grey = (IMAGES * 128).astype(np.uint8)
+    grey[0, 0, 0] = 255
+    fitted = aevb.fit(grey, likelihood="bernoulli", binarization="dynamic", latent_dim=2, **SMALL | {"epochs": 1})
+    seen = []
+    monkeypatch.setattr(make_module, "diagnose", lambda subject, on_progress: seen.append(subject) or iter(()))
+    make_report(fitted, grey, settings=ReportSettings(num_samples=5), train_rows=grey)
+    (found,) = seen
+    np.testing.assert_array_equal(found.x, fitted.prepare(grey)[1])
+    np.testing.assert_array_equal(found.train, fitted.prepare(grey, part="training")[1])
+    assert (found.x != found.train).any()
+    assert found.log_p.method == "is"
+    assert set(found.log_p.per_row) >= {"log_likelihood", "standard_error", "khat"}
 
 
 def test_the_harmonic_mean_is_refused_where_it_is_not_valid():

@@ -66,7 +66,7 @@ def kl_per_dimension(q: dist.Distribution, p: dist.Distribution) -> Float[Array,
     """
     for d in (q, p):
         if not isinstance(d, dist.Independent) or len(d.base_dist.batch_shape) != 1:
-            raise TypeError(
+            raise UnavailableError(
                 f"the KL of single latent dimensions needs independent ones, but {_family(d)} does not fall apart into "
                 "dimensions"
             )

@@ -18,7 +18,7 @@ from aevb.estimators import SgvbB
 from aevb.fitted import FittedModel, Key
 
 from . import _verdicts
-from ._diagnose import Subject, diagnose, plain
+from ._diagnose import LogP, Subject, diagnose, plain
 from ._log_p import Progress, log_p_of_rows
 from ._settings import KEYS, ReportSettings
 
@@ -130,11 +130,11 @@ def make_report(
     content["lowest_rows"] = [{"row": int(i), "nats": float(score[np.searchsorted(scored, i)])} for i in lowest]
     found: dict[str, Any] = {}
     if settings.diagnostics:
-        train = None if train_rows is None else fitted.prepare(train_rows)[1]
-        log_p = per_row.get("log_likelihood")
+        train = None if train_rows is None else fitted.prepare(train_rows, part="training")[1]
+        log_p = LogP(settings.method, per_row) if per_row else None
         for name, finding in diagnose(Subject(fitted, x, index, log_p, train), on_progress):
             content[name] = finding.content
-            verdicts.append(finding.verdict)
+            verdicts.append(finding.words)
             found |= finding.pictured
     content["verdicts"] = verdicts
     return Report(

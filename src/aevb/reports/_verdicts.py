@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from aevb.evaluate import KHAT_LIMIT as KHAT_LIMIT
-from aevb.evaluate import ColumnStatistics, PredictiveCheck, untrustworthy
+from aevb.evaluate import untrustworthy
 
 from ._settings import KEYS, WORDS, ReportSettings
 
@@ -114,50 +114,3 @@ def _of_quadrature(error: np.ndarray) -> str:
         f"In {doubtful.sum():,} of {len(error):,} rows the grid was not fine or wide enough, and log p(x) may be off by "
         f"{np.nanmax(error):.2g} nats; rows.csv has each row's error. Compare with --method ais."
     )
-
-
-def of_gaps(gaps: Mapping[str, Any]) -> str:
-    """Where the bound is loose, and what would tighten it."""
-    one, full = gaps["diagonal"], gaps["full-covariance"]
-    amortisation, approximation = one["amortisation_gap"]["mean"], one["approximation_gap"]["mean"]
-    text = (
-        f"Of the {nats(one['gap'])} nats between the ELBO and log p(x) ({gaps['num_rows']} rows), "
-        f"{nats(one['amortisation_gap'])} are the encoder's (a Gaussian fitted to each row alone would win them back) "
-        f"and {nats(one['approximation_gap'])} are the Gaussian family's; with full covariance the family would lose "
-        f"{nats(full['approximation_gap'])}."
-    )
-    if max(amortisation, approximation) < 0.1:
-        return text + " The bound is tight."
-    if amortisation > approximation:
-        return text + " A larger encoder (--hidden) or longer training would tighten the bound most."
-    helps = full["approximation_gap"]["mean"] < 0.5 * approximation
-    return (
-        text
-        + f" A richer --posterior ({'full-covariance' if helps else 'iaf, coupling'}) would tighten the bound most."
-    )
-
-
-def of_predictive(check: PredictiveCheck) -> str:
-    """Which statistics of the data the model does not reproduce."""
-    limit = 2.5 / (len(check.replicated) + 1)  # as extreme as so many replicates can show
-    bad = [i for i, p in enumerate(check.p_values) if p <= limit]
-    if not bad:
-        return f"Data replicated from the posteriors reproduce the checked statistics ({', '.join(check.names)})."
-    parts = [
-        f"{check.names[i]} ({check.observed[i]:.4g}, replicated {check.mean[i]:.4g} ± {check.sd[i]:.2g})" for i in bad
-    ]
-    return f"Data replicated from the posteriors differ from the real ones in: {'; '.join(parts)}."
-
-
-def of_columns(columns: ColumnStatistics, names: tuple[str, ...] | None) -> str:
-    """Whether ancestral samples have the data's column means."""
-    share = 100 * columns.share_far
-    text = (
-        f"Of {len(columns.mean)} columns, {share:.0f} % have a mean in ancestral samples further than 5 s.e. from the "
-        "data's"
-    )
-    if columns.share_far == 0 or len(columns.worst) == 0:
-        return text + "."
-    j = int(columns.worst[0])
-    name = names[j] if names else f"x_{j + 1}"
-    return text + f"; the worst is {name}: {columns.mean[j]:.3g} against {columns.data_mean[j]:.3g}."
