@@ -21,7 +21,7 @@ LAYERS = [
     {"estimators"},
     {"train", "evaluate"},
     # the front door and what it is made of
-    {"config", "_container", "modelfile", "fitted", "rundir", "_splits", "_plan", "_fit", "plots"},
+    {"config", "_container", "modelfile", "fitted", "rundir", "_splits", "_plan", "_fit", "_progress", "plots"},
     {"reports"},
     {"cli"},
     {"__main__", "__init__"},

@@ -25,7 +25,7 @@ from aevb.rundir import RunDirectory
 from . import _output, _tables
 from ._background import in_background
 from ._parser import config_values
-from ._progress import make_progress, make_stages
+from aevb._progress import make_progress, make_stages
 
 
 def fit(args: argparse.Namespace) -> int:

@@ -2,15 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aevb._fit import Record
 from aevb._splits import Splits
 from aevb.config import Config
 from aevb.data import Dataset
+
+Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
 
 class Progress:
@@ -24,7 +25,7 @@ class Progress:
     ) -> None:
         pass
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         """The fit begins."""
 
     def epoch(self, record: Record) -> None:
@@ -37,7 +38,7 @@ class Progress:
 class LineProgress(Progress):
     """One plain line per epoch, for logs and pipes."""
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         self.epochs = config.epochs
         for line in describe(config, splits, directory):
             self.say(line)
@@ -69,7 +70,7 @@ class BarProgress(Progress):
             expand=True,
         )
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         for line in describe(config, splits, directory):
             self.say(line)
         self.task = self.bar.add_task("compiling", total=config.epochs)
@@ -92,7 +93,7 @@ def make_progress(*, quiet: bool) -> Progress:
     return BarProgress() if sys.stdout.isatty() else LineProgress()
 
 
-def describe(config: Config, splits: Splits, directory: Path) -> list[str]:
+def describe(config: Config, splits: Splits, directory: Path | None = None) -> list[str]:
     """What is about to be fitted, and every choice that was made for the user."""
     rows = f"{len(splits.train)} training rows"
     for name, part in (("validation", splits.validation), ("test", splits.test)):
@@ -100,7 +101,7 @@ def describe(config: Config, splits: Splits, directory: Path) -> list[str]:
             rows += f", {len(part)} {name}"
     sizes = "-".join(map(str, (splits.train.rows.shape[1], *config.hidden, config.latent_dim)))
     lines = [
-        f"fitting {splits.train.name} ({rows}) into {directory}",
+        f"fitting {splits.train.name} ({rows})" + (f" into {directory}" if directory else ""),
         f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
         f"scaling {config.scaling}; estimator {config.estimator}, {config.optimizer} {config.learning_rate:g}",
     ]
