@@ -12,6 +12,7 @@ import numpy as np
 
 from aevb._fit import Record
 from aevb._fit import fit as fit_model
+from aevb._progress import make_progress, make_stages
 from aevb._splits import Splits, load_splits
 from aevb.config import Config, read_toml
 from aevb.data import Dataset
@@ -25,7 +26,6 @@ from aevb.rundir import RunDirectory
 from . import _output, _tables
 from ._background import in_background
 from ._parser import config_values
-from aevb._progress import make_progress, make_stages
 
 
 def fit(args: argparse.Namespace) -> int:

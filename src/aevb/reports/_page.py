@@ -4,13 +4,14 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aevb._container import commit
+from aevb.errors import OutputError
 
 from ._figures import save_report_figures
 from ._make import Report
@@ -60,8 +61,17 @@ def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return lines
 
 
-def save_report(report: Report, directory: Path, event_shape: tuple[int, ...], title: str) -> list[Path]:
+def save_report(
+    report: Report,
+    directory: Path,
+    event_shape: tuple[int, ...],
+    title: str,
+    on_failure: Callable[[str], object] | None = None,
+) -> list[Path]:
     """Write the report into a directory that exists; returns the paths, the page first.
+
+    The numbers are written before the figures. A figure that fails is told to `on_failure` in one line, and the page
+    has the others; without it, an OutputError is raised when everything else is written.
 
     Raises:
         OutputError: a file cannot be written.
@@ -69,8 +79,11 @@ def save_report(report: Report, directory: Path, event_shape: tuple[int, ...], t
     page, content, rows = directory / "index.html", directory / "evaluation.json", directory / "rows.csv"
     commit(content, lambda file: file.write((json.dumps(report.content, indent=2) + "\n").encode()))
     commit(rows, lambda file: file.write(_table_of_rows(report)))
-    figures = save_report_figures(report, directory, event_shape)
+    failures: list[str] = []
+    figures = save_report_figures(report, directory, event_shape, on_failure or failures.append)
     commit(page, lambda file: file.write(page_of(report, figures, title).encode("utf-8", "replace")))
+    if failures:
+        raise OutputError("; ".join(failures))
     return [page, content, rows, *figures]
 
 
