@@ -16,6 +16,7 @@ from aevb.errors import OutputError
 from ._figures import save_report_figures
 from ._make import Report
 from ._settings import KEYS, WORDS
+from ._units import about_units, in_data_units
 from ._verdicts import cells
 
 LABELS = {
@@ -48,7 +49,8 @@ li { margin: .4rem 0 } code { overflow-wrap: anywhere }
 
 
 def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The lines of the table: what, mean, standard error."""
+    """The lines of the table: what, mean, standard error. Densities are in the data's own units."""
+    content = {**content, **in_data_units(content)}
     lines = []
     for key, label in LABELS.items():
         if key in content and content[key] is not None:
@@ -96,8 +98,7 @@ def page_of(report: Report, figures: Sequence[Path], title: str) -> str:
         f"{content['num_rows']:,} rows of {html.escape(content['part'])}, {html.escape(content['data_kind'])}. "
         "Nats per example, higher is better (but KL and gaps), ± standard error over rows."
     )
-    if content["log_jacobian"]:
-        about += f" Densities are of the scaled data; add {content['log_jacobian']:.2f} nats for the data's own units."
+    about += f" {html.escape(about_units(content['log_jacobian']))}"
     lines = "".join(
         f"<tr><td>{html.escape(what)}</td><td class=n>{mean}</td><td class=n>{error}</td></tr>"
         for what, mean, error in numbers(content)
