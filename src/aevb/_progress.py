@@ -116,8 +116,10 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
 
 def _units(config: Config, splits: Splits) -> float:
     """Nats to add to a log density of the scaled data to have it in their own units, as every table has it."""
-    if config.scaling not in ("unit", "standardize") or config.likelihood in ("auto", "discretized-logistic"):
+    if config.scaling not in ("unit", "standardize"):
         return 0.0
+    if config.likelihood == "auto" or config.likelihood == "discretized-logistic":
+        return 0.0  # not resolved; probabilities, which have no unit
     preprocessing = choose_preprocessing(splits.train, config.likelihood, config.binarization, config.scaling)
     return preprocessing.log_jacobian(splits.train.num_columns)
 

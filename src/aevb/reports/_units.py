@@ -20,7 +20,7 @@ def in_data_units(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         >>> in_data_units(evaluation)
         {'elbo': {'mean': -5.0, 'standard_error': 0.1}}
     """
-    jacobian = content["log_jacobian"]
+    jacobian = content.get("log_jacobian", 0.0)
     if not jacobian:
         return {}
     return {

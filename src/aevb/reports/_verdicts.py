@@ -8,6 +8,7 @@ import numpy as np
 from aevb.evaluate import ColumnStatistics, PredictiveCheck
 
 from ._settings import KEYS, WORDS, ReportSettings
+from ._units import in_data_units
 
 # Above it, importance weights have a tail that their number cannot tame (Vehtari et al. 2024).
 KHAT_LIMIT = 0.7
@@ -39,6 +40,7 @@ def of_log_p(
     content: Mapping[str, Any], settings: ReportSettings, elbo: np.ndarray, per_row: Mapping[str, np.ndarray]
 ) -> list[str]:
     """On the estimate of log p(x): its value, what the bound misses, and whether it can be trusted."""
+    content = {**content, **in_data_units(content)}
     if "grey_objective" in content:
         return [
             "These are grey pixels under a Bernoulli decoder: the objective is a cross-entropy. There is no log p(x), "
