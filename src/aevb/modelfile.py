@@ -68,13 +68,16 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         if not (path / MODEL_FILE).exists():
-            raise ModelFileError(
-                f"{path} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
-            )
+            raise ModelFileError(_no_run(path))
         path = path / MODEL_FILE
     elif not path.exists():
         raise ModelFileError(f"{path}: there is no such file or run directory; give one that `aevb fit` made")
-    header, arrays = read_container(path)
+    try:
+        header, arrays = read_container(path)
+    except ModelFileError:
+        if is_data_file(path):
+            raise ModelFileError(f"{path} is a file of data by its name; give a run directory or model file") from None
+        raise
     version = header.get("format")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelFileError(f"{path}: the header names no format version, so this is not a model file of aevb")
@@ -87,6 +90,25 @@ def read(path: str | Path) -> dict[str, Any]:
         return _from_header(header, arrays)
     except (ValueError, TypeError, KeyError, AevbError) as e:
         raise ModelFileError(f"{path}: {e}; the file is not one that aevb wrote, or it was altered") from e
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a file's name is that of data."""
+    name = path.name.lower().removesuffix(".gz")
+    return name.endswith((".npy", ".npz", ".csv", ".idx", "-ubyte"))
+
+
+def _no_run(directory: Path) -> str:
+    """What a directory is that holds no model."""
+    within = sorted(child.name for child in directory.iterdir() if (child / MODEL_FILE).is_file())
+    if within:
+        return f"{directory} is not a run but holds some: give one of them, such as {directory / within[-1]}"
+    if (directory / "config.toml").is_file():
+        return (
+            f"{directory} holds no {MODEL_FILE}: the fit did not come to its end; "
+            f"repeat it with: aevb fit --config {directory / 'config.toml'}"
+        )
+    return f"{directory} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
 
 
 def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -21,17 +21,30 @@ class Compared(NamedTuple):
     elbo_difference: evaluate.Mean  # this model's less the first one's, row by row
     log_p_difference: evaluate.Mean | None
     rows_better: float  # share of rows that this model explains better than the first one
+    log_jacobian: float  # what of `elbo` and `log_p` is due to the units; less it, they are those of the scaled data
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """As plain values for JSON. As in `evaluation.json`, `elbo` and `log_p` are of the data as the model sees them,
+        and `in_data_units` has them in the data's own units where that is another number. Differences are the latter.
+        """
+        own = {"elbo": _entry(self.elbo), "log_p": _entry(self.log_p)}
+        return {
+            "name": self.name,
+            "elbo": _entry(self.elbo, self.log_jacobian),
+            "log_p": _entry(self.log_p, self.log_jacobian),
+            "log_jacobian": self.log_jacobian,
+            "in_data_units": own if self.log_jacobian else {},
+            "elbo_difference": _entry(self.elbo_difference),
+            "log_p_difference": _entry(self.log_p_difference),
+            "rows_better": self.rows_better,
+        }
 
-        def plain(value: Any) -> Any:
-            if not isinstance(value, evaluate.Mean):
-                return value
-            error = value.standard_error
-            return {"mean": value.value, "standard_error": error if np.isfinite(error) else None}
 
-        return {name: plain(value) for name, value in self._asdict().items()}
+def _entry(mean: evaluate.Mean | None, less: float = 0.0) -> dict[str, float | None] | None:
+    if mean is None:
+        return None
+    error = mean.standard_error
+    return {"mean": mean.value - less, "standard_error": error if np.isfinite(error) else None}
 
 
 def compare(
@@ -84,7 +97,7 @@ def compare(
             log_p = log_p + np.float64(model.log_jacobian)
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p))
     lines = []
-    for (name, _), (own, log_p) in zip(models, table, strict=True):
+    for (name, model), (own, log_p) in zip(models, table, strict=True):
         reference_bound, reference = table[0]
         score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
         lines.append(
@@ -95,6 +108,7 @@ def compare(
                 elbo_difference=evaluate.mean(own - reference_bound),
                 log_p_difference=None if log_p is None or reference is None else evaluate.mean(log_p - reference),
                 rows_better=float(np.mean(score > reference_score)),
+                log_jacobian=model.log_jacobian,
             )
         )
     return lines, fingerprint

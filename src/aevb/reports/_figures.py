@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aevb.evaluate import Calibration, LatentDiagnostics
-from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, save_figure
+from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, is_image, save_each
 
 from ._make import Report
 from ._settings import WORDS
@@ -17,8 +17,13 @@ from ._verdicts import KHAT_LIMIT
 OURS, OTHER, LINE = TRAIN, VALIDATION, "0.35"
 
 
-def save_report_figures(report: Report, directory: Path, event_shape: tuple[int, ...]) -> list[Path]:
-    """Write the figures that the report has something for, and return their paths."""
+def save_report_figures(
+    report: Report,
+    directory: Path,
+    event_shape: tuple[int, ...],
+    on_failure: Callable[[str], object] | None = None,
+) -> list[Path]:
+    """Write the figures that the report has something for, and return their paths; see `plots.save_each`."""
     drawings: dict[str, Callable[[Figure], object]] = {"log_likelihood": lambda f: draw_log_likelihood(report, f)}
     if report.latent is not None:
         latent = report.latent
@@ -28,14 +33,14 @@ def save_report_figures(report: Report, directory: Path, event_shape: tuple[int,
     if report.calibration is not None:
         calibration = report.calibration
         drawings["calibration"] = lambda f: draw_calibration(calibration, f)
-    if len(event_shape) == 2:
+    if is_image(event_shape):
         lowest = report.rows[report.lowest].reshape(-1, *event_shape)
         drawings["lowest_rows"] = lambda f: _titled(f, lowest, "rows with the lowest log p(x), lowest first")
         if report.samples is not None and report.nearest is not None:
             pairs = _interleaved(report.samples, report.nearest, event_shape)
             title = "above: ancestral samples; below each: the nearest training row"
             drawings["nearest_rows"] = lambda f: _titled(f, pairs, title)
-    return [save_figure(directory / f"{name}.png", draw) for name, draw in drawings.items()]
+    return save_each(drawings, directory, on_failure)
 
 
 def draw_log_likelihood(report: Report, figure: Figure) -> None:

@@ -21,6 +21,7 @@ from . import _verdicts
 from ._diagnose import LogP, Subject, diagnose, plain
 from ._log_p import Progress, log_p_of_rows
 from ._settings import KEYS, ReportSettings
+from ._units import in_data_units
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -137,6 +138,7 @@ def make_report(
             verdicts.append(finding.words)
             found |= finding.pictured
     content["verdicts"] = verdicts
+    content["in_data_units"] = in_data_units(content)
     return Report(
         content=_json(content),
         verdicts=tuple(verdicts),

@@ -4,17 +4,19 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aevb._container import commit
+from aevb.errors import OutputError
 
 from ._figures import save_report_figures
 from ._make import Report
 from ._settings import KEYS, WORDS
+from ._units import about_units, in_data_units
 from ._verdicts import cells
 
 LABELS = {
@@ -47,7 +49,8 @@ li { margin: .4rem 0 } code { overflow-wrap: anywhere }
 
 
 def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The lines of the table: what, mean, standard error."""
+    """The lines of the table: what, mean, standard error. Densities are in the data's own units."""
+    content = {**content, **in_data_units(content)}
     lines = []
     for key, label in LABELS.items():
         if key in content and content[key] is not None:
@@ -60,8 +63,17 @@ def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return lines
 
 
-def save_report(report: Report, directory: Path, event_shape: tuple[int, ...], title: str) -> list[Path]:
+def save_report(
+    report: Report,
+    directory: Path,
+    event_shape: tuple[int, ...],
+    title: str,
+    on_failure: Callable[[str], object] | None = None,
+) -> list[Path]:
     """Write the report into a directory that exists; returns the paths, the page first.
+
+    The numbers are written before the figures. A figure that fails is told to `on_failure` in one line, and the page
+    has the others; without it, an OutputError is raised when everything else is written.
 
     Raises:
         OutputError: a file cannot be written.
@@ -69,8 +81,11 @@ def save_report(report: Report, directory: Path, event_shape: tuple[int, ...], t
     page, content, rows = directory / "index.html", directory / "evaluation.json", directory / "rows.csv"
     commit(content, lambda file: file.write((json.dumps(report.content, indent=2) + "\n").encode()))
     commit(rows, lambda file: file.write(_table_of_rows(report)))
-    figures = save_report_figures(report, directory, event_shape)
+    failures: list[str] = []
+    figures = save_report_figures(report, directory, event_shape, on_failure or failures.append)
     commit(page, lambda file: file.write(page_of(report, figures, title).encode("utf-8", "replace")))
+    if failures:
+        raise OutputError("; ".join(failures))
     return [page, content, rows, *figures]
 
 
@@ -83,8 +98,7 @@ def page_of(report: Report, figures: Sequence[Path], title: str) -> str:
         f"{content['num_rows']:,} rows of {html.escape(content['part'])}, {html.escape(content['data_kind'])}. "
         "Nats per example, higher is better (but KL and gaps), ± standard error over rows."
     )
-    if content["log_jacobian"]:
-        about += f" Densities are of the scaled data; add {content['log_jacobian']:.2f} nats for the data's own units."
+    about += f" {html.escape(about_units(content['log_jacobian']))}"
     lines = "".join(
         f"<tr><td>{html.escape(what)}</td><td class=n>{mean}</td><td class=n>{error}</td></tr>"
         for what, mean, error in numbers(content)

@@ -9,6 +9,7 @@ from aevb.evaluate import KHAT_LIMIT as KHAT_LIMIT
 from aevb.evaluate import untrustworthy
 
 from ._settings import KEYS, WORDS, ReportSettings
+from ._units import in_data_units
 
 # A share of rows with such weights that is worth a warning, and an effective sample size that is too small for one.
 _SHARE, _FEW = 0.05, 2.0
@@ -40,6 +41,7 @@ def of_log_p(
     content: Mapping[str, Any], settings: ReportSettings, elbo: np.ndarray, per_row: Mapping[str, np.ndarray]
 ) -> list[str]:
     """On the estimate of log p(x): its value, what the bound misses, and whether it can be trusted."""
+    content = {**content, **in_data_units(content)}
     if "grey_objective" in content:
         return [
             "These are grey pixels under a Bernoulli decoder: the objective is a cross-entropy. There is no log p(x), "
