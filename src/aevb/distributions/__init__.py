@@ -36,6 +36,7 @@ from ._inverse_cdf import Exponential as Exponential
 from ._inverse_cdf import Gompertz as Gompertz
 from ._inverse_cdf import Rayleigh as Rayleigh
 from ._inverse_cdf import Weibull as Weibull
+from ._kl import has_analytic_kl as has_analytic_kl
 from ._kl import kl_divergence as kl_divergence
 from ._kl import kl_per_dimension as kl_per_dimension
 from ._likelihoods import ContinuousBernoulli as ContinuousBernoulli
@@ -91,6 +92,7 @@ __all__ = [
     "VonMises",
     "Weibull",
     "expm1_minus",
+    "has_analytic_kl",
     "kl_divergence",
     "kl_per_dimension",
     "location_and_scale",

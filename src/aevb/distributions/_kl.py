@@ -1,9 +1,12 @@
 """Kullback-Leibler divergences in closed form."""
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions.kl import kl_divergence as numpyro_kl_divergence
+
+from aevb.errors import UnavailableError
 
 from ._bernoulli import BernoulliCrossEntropy
 from ._kl_rules import RULES, Rule
@@ -24,7 +27,7 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
         Non-negative numbers, one per element of the batch shape.
 
     Raises:
-        TypeError: no closed form is known for this pair; names both families. Nothing is sampled in its stead.
+        UnavailableError: no closed form is known for this pair; names both families. Nothing is sampled in its stead.
 
     Example:
         >>> q = dist.Normal(jnp.array([1.0, 0.0]), jnp.ones(2)).to_event(1)
@@ -48,17 +51,32 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
     try:
         return numpyro_kl_divergence(q, p)
     except NotImplementedError:
-        raise TypeError(
+        raise UnavailableError(
             f"no closed form is known for the KL divergence from {_family(q)} to {_family(p)}; use estimator 'sgvb-a' "
             "(SgvbA), which samples it, or give the posterior and the prior families that have one"
         ) from None
+
+
+def has_analytic_kl(q: dist.Distribution, p: dist.Distribution) -> bool:
+    """Whether D_KL(q || p) has a closed form that `kl_divergence` knows. By shapes alone, nothing is computed.
+
+    Example:
+        >>> normal, laplace = dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0)
+        >>> has_analytic_kl(normal, normal), has_analytic_kl(dist.Cauchy(0.0, 1.0), laplace)
+        (True, False)
+    """
+    try:
+        jax.eval_shape(lambda: kl_divergence(q, p))
+    except UnavailableError:
+        return False
+    return True
 
 
 def kl_per_dimension(q: dist.Distribution, p: dist.Distribution) -> Float[Array, " J"]:
     """D_KL(q_j || p_j) of each latent dimension, for a posterior and a prior whose J dimensions are independent.
 
     Raises:
-        TypeError: one of them does not fall apart into dimensions, or the pair has no closed form.
+        UnavailableError: one of them does not fall apart into dimensions, or the pair has no closed form.
 
     Example:
         >>> q = dist.Normal(jnp.array([1.0, 0.0]), jnp.ones(2)).to_event(1)
@@ -67,7 +85,7 @@ def kl_per_dimension(q: dist.Distribution, p: dist.Distribution) -> Float[Array,
     """
     for d in (q, p):
         if not isinstance(d, dist.Independent) or len(d.base_dist.batch_shape) != 1:
-            raise TypeError(
+            raise UnavailableError(
                 f"the KL of single latent dimensions needs independent ones, but {_family(d)} does not fall apart into "
                 "dimensions"
             )

@@ -8,6 +8,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 from numpyro.distributions import constraints
 
+from aevb.errors import UnavailableError
+
 from ._location_scale import MultivariateStudentT, StudentT
 
 
@@ -83,10 +85,10 @@ class Reparameterized(dist.Distribution):
         """log q(z), by the inverse of g.
 
         Raises:
-            TypeError: no inverse was given.
+            UnavailableError: no inverse was given.
         """
         if self.inverse is None:
-            raise TypeError(
+            raise UnavailableError(
                 "log q(z) at a given z needs the inverse of g, which this distribution was not given; samples drawn "
                 "by rsample_and_log_prob have theirs"
             )
@@ -116,7 +118,7 @@ def rsample_and_log_prob(
         sample_shape: of the samples, before q's own axes.
 
     Raises:
-        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
+        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
             wrong.
 
     Example:
@@ -127,7 +129,7 @@ def rsample_and_log_prob(
     if isinstance(q, Reparameterized):
         return q.rsample_and_log_prob(key, sample_shape)
     if not q.has_rsample:
-        raise TypeError(
+        raise UnavailableError(
             f"{type(q).__name__} has no reparameterised sampler, so the gradient of an SGVB estimator would miss "
             "its encoder; use a posterior family that has one"
         )
