@@ -118,8 +118,8 @@ def rsample_and_log_prob(
         sample_shape: of the samples, before q's own axes.
 
     Raises:
-        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
-            wrong.
+        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be
+            silently wrong.
 
     Example:
         >>> z, log_q = rsample_and_log_prob(dist.Normal(0.0, 1.0), jax.random.key(0), (3,))

@@ -64,8 +64,8 @@ class SgvbB(AbstractEstimator):
         num_samples: L, latent samples per example.
 
     Raises:
-        UnavailableError: the generative model has no `prior()` and `likelihood(z)`, or no closed form of the KL is known, or
-            q(z | x) has no reparameterised sampler.
+        UnavailableError: the generative model has no `prior()` and `likelihood(z)`, or no closed form of the KL is
+            known, or q(z | x) has no reparameterised sampler.
     """
 
     differentiable_terms: ClassVar[bool] = True

@@ -14,7 +14,7 @@ from aevb.distributions import Distribution
 
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import unconstrained
-from aevb.models import AbstractRecognitionModel
+from aevb.models import AbstractRecognitionModel, log_joint_of, log_likelihood_of, posterior_of, prior_of
 
 from ._hmc import Position, transition
 
@@ -53,7 +53,7 @@ def make_path(generative: Any, recognition: AbstractRecognitionModel, x: Float[A
     """With start "prior" q0 is p(z), and with "encoder" q(z | x); u is z in R^k, by `unconstrained`."""
 
     def q0() -> Distribution:
-        return generative.prior() if start == "prior" else recognition.posterior(x)
+        return prior_of(generative) if start == "prior" else posterior_of(recognition, x)
 
     def log_q0(u: Array) -> Float[Array, ""]:
         q = q0()
@@ -65,8 +65,8 @@ def make_path(generative: Any, recognition: AbstractRecognitionModel, x: Float[A
         to = unconstrained(q0())
         z = to.forward(u)
         if start == "prior":
-            return generative.likelihood(z).log_prob(x)
-        return generative.log_joint(x, z) + to.log_det(u)
+            return log_likelihood_of(generative, x, z)
+        return log_joint_of(generative, x, z) + to.log_det(u)
 
     def evaluate(u: Array) -> Position:
         base, base_gradient = jax.value_and_grad(log_q0)(u)
@@ -190,9 +190,7 @@ def _add(total: tuple[Array, Array], term: Array) -> tuple[Array, Array]:
     return new, jnp.where(jnp.isfinite(new), (new - value) - term, 0.0)
 
 
-def log_mean_exp(log_w: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-    """log 1/K sum_k w_k, and w_k as multiples of the largest."""
+def relative_weights(log_w: Float[Array, " K"]) -> Float[Array, " K"]:
+    """w_k as multiples of the largest."""
     largest = jnp.max(log_w)
-    shift = jnp.where(jnp.isfinite(largest), largest, 0.0)  # all weights zero: avoid inf - inf
-    w = jnp.exp(log_w - shift)
-    return shift + jnp.log(jnp.mean(w)), w
+    return jnp.exp(log_w - jnp.where(jnp.isfinite(largest), largest, 0.0))  # all weights zero: avoid inf - inf

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of, posterior_of
 
 from ._psis import TAIL, pareto_khat
 from ._rows import map_rows
@@ -155,9 +155,9 @@ def _row_function(num_chunks: int, chunk_size: int, tail: int) -> Callable[..., 
         x = row.astype(float)
 
         def log_weight(k: Array) -> Float[Array, ""]:
-            q = recognition.posterior(x)  # made anew inside: a distribution must not cross a vmap
+            q = posterior_of(recognition, x)  # made anew inside: a distribution must not cross a vmap
             z = q.sample(jax.random.fold_in(key, k))
-            return generative.log_joint(x, z) - q.log_prob(z)
+            return log_joint_of(generative, x, z) - q.log_prob(z)
 
         def chunk(_: None, start: Array) -> tuple[None, Array]:
             k = start + jnp.arange(chunk_size, dtype=jnp.uint32)

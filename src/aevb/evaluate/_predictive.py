@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    likelihood_of,
+    posterior_of,
+)
 
 from ._rows import map_rows
 
@@ -174,8 +180,8 @@ def _replicate_row(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
 ) -> Float[Array, "*x"]:
     z_key, x_key = jax.random.split(key)
-    z = recognition.posterior(row.astype(float)).sample(z_key)
-    return generative.likelihood(z).sample(x_key).astype(float)
+    z = posterior_of(recognition, row.astype(float)).sample(z_key)
+    return likelihood_of(generative, z).sample(x_key).astype(float)
 
 
 def _ancestral_row(

@@ -124,9 +124,7 @@ def log_likelihood_of(
     return _log_density(likelihood_of(generative, z), x, _method(generative, "likelihood"), "x")
 
 
-def log_joint_of(
-    generative: AbstractGenerativeModel, x: Real[Array, "*x"], z: Real[Array, "*z"]
-) -> Float[Array, ""]:
+def log_joint_of(generative: AbstractGenerativeModel, x: Real[Array, "*x"], z: Real[Array, "*z"]) -> Float[Array, ""]:
     """log p(x, z), in nats: one number.
 
     Raises:

@@ -58,8 +58,8 @@ def aevb(
         An `Algorithm`.
 
     Raises:
-        UnavailableError: `kl_weight` or `free_bits` with an estimator of another bound than the ELBO, or one whose terms carry
-            no gradient; or (when the step is traced) with a model that does not tell its KL apart.
+        UnavailableError: `kl_weight` or `free_bits` with an estimator of another bound than the ELBO, or one whose
+            terms carry no gradient; or (when the step is traced) with a model that does not tell its KL apart.
 
     Example:
         See `examples/own_model.py`.
