@@ -19,6 +19,7 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    posterior_and_prior,
     posterior_of,
     prior_of,
 )
@@ -227,7 +228,7 @@ def _check_latents(
         q = posterior_of(recognition, x)
         unconstrained(q)
         if isinstance(generative, AbstractPriorLikelihood):
-            p = prior_of(generative)
+            q, p = posterior_and_prior(generative, recognition, x)
             if not (support_within(q, p) and support_within(p, q)):
                 raise TypeError(
                     'start="encoder" needs a posterior with the support of the prior, but the posterior is '

@@ -20,6 +20,7 @@ from aevb.models import (
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
     log_joint_of,
+    posterior_and_prior,
     posterior_of,
     prior_of,
 )
@@ -157,7 +158,9 @@ def _check_latents(
 ) -> None:
     """Raise if chains cannot move where the latents are. An encoder whose support moves is seen between two rows."""
     for x in some:
-        p, q = _support_of(generative, recognition, x), posterior_of(recognition, x)
+        q = p = posterior_of(recognition, x)
+        if isinstance(generative, AbstractPriorLikelihood):
+            q, p = posterior_and_prior(generative, recognition, x)
         to = unconstrained(p)
         size = eqx.filter_eval_shape(lambda key, p=p, to=to: to.inverse(p.sample(key)), jax.random.key(0)).size
         if size >= 5:

@@ -6,6 +6,7 @@ when it runs.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -167,7 +168,7 @@ def _log_density(p: Distribution, value: Array, what: str, name: str) -> Float[A
     return one_number(p.log_prob(value), f"the log-density of {what}")
 
 
-def _one_distribution(p: Distribution, what: str, name: str) -> Distribution:
+def _one_distribution(p: Any, what: str, name: str) -> Distribution:
     if not isinstance(p, Distribution):
         raise TypeError(f"{what} must return a distribution, but returned {type(p).__name__}")
     if p.batch_shape != ():
@@ -175,7 +176,8 @@ def _one_distribution(p: Distribution, what: str, name: str) -> Distribution:
             f"{what} must return one distribution over the whole of {name}, but {type(p).__name__} of batch shape "
             f"{p.batch_shape} and event shape {p.event_shape} is many of them; add .to_event({len(p.batch_shape)})"
         )
-    return p
+    found: Distribution = p
+    return found
 
 
 def _method(model: eqx.Module, name: str) -> str:
