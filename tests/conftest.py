@@ -22,8 +22,10 @@ import jaxtyping
 import pytest
 
 # Shapes and types of the numerical core are checked at each call. The front door and `aevb.data` are left out: there
-# wrong types are the user's, and the tests want to see the package's own message for them.
-for _module in ("distributions", "models", "estimators", "train", "evaluate"):
+# wrong types are the user's, and the tests want to see the package's own message for them. Users have no such checks:
+# `unit/test_without_type_checks.py` runs a part of the tests in a process that has none either.
+_ALL = ("distributions", "models", "estimators", "train", "evaluate")
+for _module in () if "AEVB_TESTS_WITHOUT_TYPE_CHECKS" in os.environ else _ALL:
     jaxtyping.install_import_hook(f"aevb.{_module}", "beartype.beartype")
 
 

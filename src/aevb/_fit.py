@@ -219,7 +219,9 @@ class _Trainer:
             self.history.append(record)
             if on_epoch is not None:
                 on_epoch(dict(record))
-            bounds = [record[f"{part}_{names[0]}"] for part in parts]
+            # An epoch whose steps were all skipped has no bound; ten such steps in a row end the loop.
+            counted = [part for part in parts if part != "train" or not math.isnan(summary.bound)]
+            bounds = [record[f"{part}_{names[0]}"] for part in counted]
             if None in bounds:
                 what = (
                     f"every step of epoch {summary.epoch} had a non-finite bound or gradient and was skipped"
@@ -229,11 +231,12 @@ class _Trainer:
                 raise DivergenceError(
                     f"training stopped: {what}. The last good parameters are kept. Try a smaller learning rate"
                 )
-            waited = 0 if bounds[-1] > self.best else waited + 1
-            if waited == 0 or not config.early_stopping:
-                # A copy: the loop goes on to reuse the state's buffers.
-                self.kept = jax.tree.map(jnp.copy, state.params)
-            self.best = max(self.best, bounds[-1])
+            if bounds:
+                waited = 0 if bounds[-1] > self.best else waited + 1
+                if waited == 0 or not config.early_stopping:
+                    # A copy: the loop goes on to reuse the state's buffers.
+                    self.kept = jax.tree.map(jnp.copy, state.params)
+                self.best = max(self.best, bounds[-1])
             if config.early_stopping and waited >= config.early_stopping:
                 return "early_stopping"
             if interrupted.is_set():

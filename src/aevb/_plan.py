@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from aevb import estimators, evaluate, train
 from aevb.config import Config
 from aevb.data import NAMES, Preprocessing, check_compatible, choose_preprocessing, guess_likelihood
-from aevb.errors import ConfigError, DataError
+from aevb.errors import ConfigError, DataError, UnavailableError
 from aevb.models import Architecture, build, choose_latents, tie
 
 from ._splits import Splits
@@ -56,14 +56,14 @@ def make_plan(config: Config, splits: Splits) -> Plan:
             baseline=config.baseline,
         )
         evaluate.try_estimator(estimator, generative, recognition)
-    except (TypeError, ValueError) as error:
+    except ConfigError as error:
         raise ConfigError(f"estimator {name} cannot be used here: {error}") from None
     if config.free_bits:
         x = jnp.zeros((1, architecture.data_dim))
         free_bits = train.FreeBits(config.free_bits, config.free_bits_group)
         try:
             eqx.filter_eval_shape(train.free_bits_kl, generative, recognition, x, free_bits)
-        except TypeError as error:
+        except UnavailableError as error:
             raise ConfigError(f"free_bits cannot be used here: {error}") from None
     config = config.replace(estimator=name, num_samples=estimator.num_samples)
     return Plan(config, preprocessing, architecture, estimator, for_evaluation, guessed)

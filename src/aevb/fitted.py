@@ -20,7 +20,14 @@ from aevb.data import load as load_data
 from aevb.distributions import location_and_scale
 from aevb.errors import ConfigError
 from aevb.estimators import SgvbB
-from aevb.models import AbstractRecognitionModel, Architecture, BernoulliGenerative, GaussianGenerative
+from aevb.models import (
+    AbstractRecognitionModel,
+    Architecture,
+    BernoulliGenerative,
+    GaussianGenerative,
+    likelihood_of,
+    posterior_of,
+)
 
 from ._html import summary_html
 
@@ -415,14 +422,14 @@ def _in_chunks(fn: Any, rows: np.ndarray) -> Any:
 @eqx.filter_jit
 def _encode(recognition: AbstractRecognitionModel, x: Array) -> tuple[Array, Array]:
     def moments(x: Array) -> tuple[Array, Array]:
-        return location_and_scale(recognition.posterior(x))
+        return location_and_scale(posterior_of(recognition, x))
 
     return jax.vmap(moments)(x)
 
 
 @eqx.filter_jit
 def _decode(generative: BernoulliGenerative | GaussianGenerative, z: Array) -> Array:
-    return jax.vmap(lambda z: generative.likelihood(z).mean)(z)
+    return jax.vmap(lambda z: likelihood_of(generative, z).mean)(z)
 
 
 @eqx.filter_jit

@@ -40,8 +40,8 @@ MUTANTS = [
     (
         "the joint at the truth is that of another x",
         SBC,
-        "generative.log_joint(x, z))(z)",
-        "generative.log_joint(0.0 * x, z))(z)",
+        "log_joint_of(generative, x, z))(z)",
+        "log_joint_of(generative, 0.0 * x, z))(z)",
         f"{CALIBRATION}::test_the_joint_finds_a_posterior_that_ignores_x",
     ),
     (
@@ -89,7 +89,7 @@ MUTANTS = [
     (
         "z comes from the prior in a posterior check",
         PPC,
-        "z = recognition.posterior(row.astype(float)).sample(z_key)",
+        "z = posterior_of(recognition, row.astype(float)).sample(z_key)",
         "z = generative.prior().sample(z_key)",
         FROM_THE_ROW,
     ),
@@ -97,8 +97,8 @@ MUTANTS = [
     (
         "the mean of p(x | z) for a sample of it",
         PPC,
-        "generative.likelihood(z).sample(x_key)",
-        "generative.likelihood(z).mean",
+        "likelihood_of(generative, z).sample(x_key)",
+        "likelihood_of(generative, z).mean",
         f"{PREDICTIVE}::test_replicates_have_the_likelihoods_noise",
     ),
     ("the data are not counted among the replicates", PPC, "2 * (1 + np.minimum", "2 * (0 + np.minimum", BY_HAND),

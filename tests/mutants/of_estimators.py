@@ -26,15 +26,15 @@ MUTANTS = [
     (
         "STL keeps the score term",
         "estimators/_stl.py",
-        "held = stopped(recognition).posterior(x)",
-        "held = recognition.posterior(x)",
+        "held = posterior_of(stopped(recognition), x)",
+        "held = posterior_of(recognition, x)",
         f"{BOUNDS}::test_the_gradient_for_phi_is_zero_at_the_true_posterior[stl]",
     ),
     (
         "VIMCO's baseline looks at its own sample",
         SCORE,
-        "others = (jnp.sum(f) - f) / (self.num_samples - 1)",
-        "others = jnp.mean(f) + 0.0 * f",
+        "jnp.sum(jnp.where(own, 0.0, f), axis=1) / (self.num_samples - 1)",
+        "jnp.mean(f) + 0.0 * f",
         unbiased("vimco"),
     ),
     (
@@ -47,8 +47,8 @@ MUTANTS = [
     (
         "Renyi without its 1/(1 - alpha)",
         "estimators/_renyi.py",
-        "middle + value / power",
-        "middle + value",
+        "wide) / power",
+        "wide)",
         unbiased("renyi"),
     ),
     (

@@ -68,8 +68,14 @@ MUTANTS = [
     Mutant("sign of the KL", WEIGHTS, "log_likelihood - log_ratio, log", "log_likelihood + log_ratio, log", A_PATH),
     Mutant("KL counted twice", SGVB, B_RETURN, f"{B_RETURN} - kl", B_MEAN),
     Mutant("KL left out", SGVB, B_RETURN, B_RETURN.removesuffix(" - kl"), B_MEAN),
-    Mutant("entropy's sign", WEIGHTS, "log_joint(x, z), z) - log_q", "log_joint(x, z), z) + log_q", A_JOINT),
-    Mutant("prior left out of the joint", "models/_contracts.py", " + self.prior().log_prob(z)", "", LOG_JOINT),
+    Mutant(
+        "entropy's sign",
+        WEIGHTS,
+        "x, z), z) - log_q",
+        "x, z), z) + log_q",
+        A_JOINT,
+    ),
+    Mutant("prior left out of the joint", "models/_contracts.py", " + log_prior_of(self, z)", "", LOG_JOINT),
     Mutant("kl_weight ignored", AEVB, "1.0 if kl_weight is None else kl_weight(state.step)", "1.0", KL_WEIGHT),
     Mutant("kl_weight's sign", AEVB, "(kl - weight * counted)", "(kl + weight * counted)", KL_WEIGHT),
     Mutant("N/M missing", BASE, "num_examples / batch.shape[0] * jnp.sum", "1.0 * jnp.sum", PARTITION),
@@ -108,7 +114,11 @@ MUTANTS = [
         FAR,
     ),
     Mutant(
-        "a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", NORMALISER
+        "a weight's sign",
+        IMPORTANCE,
+        "generative, x, z) - q.log_prob(z)",
+        "generative, x, z) + q.log_prob(z)",
+        NORMALISER,
     ),
     Mutant(
         "variance for scale",
@@ -150,8 +160,8 @@ MUTANTS = [
     Mutant(
         "one sample L times",
         SGVB,
-        "over_samples(lambda z: generative.likelihood(z).log_prob(x), z)",
-        "over_samples(lambda z: generative.likelihood(z).log_prob(x), z[:1].repeat(len(z), axis=0))",
+        "over_samples(lambda z: log_likelihood_of(generative, x, z), z)",
+        "over_samples(lambda z: log_likelihood_of(generative, x, z), z[:1].repeat(len(z), axis=0))",
         DIFFER,
     ),
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),

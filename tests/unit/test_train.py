@@ -30,6 +30,7 @@ from aevb.train import (
 from aevb.train._aevb import log_parameter_prior
 
 D, J = 4, 2
+KEY0 = jax.random.key(0)
 BAD = 999.0  # what a row begins with that `spoil` turns into NaN
 
 
@@ -406,9 +407,46 @@ def test_the_count_runs_on_over_epochs():
         divergence(list(range(18)), 18, 2)
 
 
-def test_an_epoch_without_a_good_step_has_no_bound():
+def test_an_epoch_without_a_good_step_has_no_numbers():
+    """Its terms were 0.0, and so its ELBO in the history."""
     [summary] = divergence(list(range(4)), 4, 1)
-    assert np.isnan(summary.bound)
+    assert summary.skipped_steps == 2
+    terms = (summary.bound, summary.objective, summary.log_likelihood, summary.kl, summary.grad_norm)
+    assert np.isnan(terms).all()
+
+
+def test_means_of_an_epoch_are_over_the_rows_of_the_steps_that_counted():
+    """Three steps of 4, 4 and 2 rows, of which one of 4 is skipped: 6 rows are left."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        bad = jnp.any(batch.rows[:, 0] == BAD)
+        mean = jnp.where(bad, jnp.nan, jnp.mean(batch.rows[:, 1]))
+        return state._replace(step=state.step + 1), Metrics(mean, mean, 2 * mean, -mean, mean)
+
+    rows, order = numbered_rows(10), np.asarray(epoch_order(jax.random.key(0), 0, 10))
+    rows[order[1], 0] = BAD  # in the first batch
+    algorithm = counting_algorithm(10)._replace(step=step)
+    loop = epochs(algorithm, algorithm.init(KEY0), rows, order_key=KEY0, batch_size=4, num_epochs=1)
+    _, summary = next(loop)
+    expected = order[4:].mean()
+    assert summary.skipped_steps == 1
+    assert abs(expected - np.mean([order[4:8].mean(), order[8:].mean()])) > 0.01  # control: steps do not weigh the same
+    np.testing.assert_allclose(
+        [summary.bound, summary.log_likelihood, summary.kl], expected * np.array([1, 2, -1]), rtol=1e-6
+    )
+
+
+def test_an_epoch_of_skipped_steps_is_recorded_as_missing():
+    """Two steps an epoch, of which only the very first is good: epochs 2 to 5 have no ELBO, and it was 0.0 nats."""
+    seen = []
+    with pytest.raises(package.DivergenceError, match="10 steps in a row"):
+        config = package.Config(validation=0.0, latent_dim=J, hidden=(8,), epochs=9, batch_size=20, learning_rate=1e30)
+        package.fit(make_rows(40), config, on_epoch=seen.append)
+    assert [record["skipped_steps"] for record in seen] == [1, 2, 2, 2, 2]
+    of_terms = [[record[name] for name in record if name.startswith("train_")] for record in seen]
+    assert np.isfinite(of_terms[0]).all()
+    assert of_terms[1:] == [[None] * len(of_terms[0])] * 4
+    assert [record["grad_norm"] for record in seen[1:]] == [None] * 4
 
 
 @pytest.mark.parametrize("options", [{}, {"early_stopping": 3}], ids=str)

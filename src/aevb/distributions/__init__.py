@@ -34,6 +34,7 @@ from ._inverse_cdf import Exponential as Exponential
 from ._inverse_cdf import Gompertz as Gompertz
 from ._inverse_cdf import Rayleigh as Rayleigh
 from ._inverse_cdf import Weibull as Weibull
+from ._kl import has_analytic_kl as has_analytic_kl
 from ._kl import kl_divergence as kl_divergence
 from ._kl import kl_per_dimension as kl_per_dimension
 from ._likelihoods import ContinuousBernoulli as ContinuousBernoulli
@@ -92,6 +93,7 @@ __all__ = [
     "Weibull",
     "expm1_minus",
     "family_lies_within",
+    "has_analytic_kl",
     "kl_divergence",
     "kl_per_dimension",
     "location_and_scale",

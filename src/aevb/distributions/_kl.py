@@ -1,5 +1,6 @@
 """Kullback-Leibler divergences in closed form."""
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
@@ -51,6 +52,21 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
             f"no closed form is known for the KL divergence from {_family(q)} to {_family(p)}; use estimator 'sgvb-a' "
             "(SgvbA), which samples it, or give the posterior and the prior families that have one"
         ) from None
+
+
+def has_analytic_kl(q: dist.Distribution, p: dist.Distribution) -> bool:
+    """Whether D_KL(q || p) has a closed form that `kl_divergence` knows. By shapes alone, nothing is computed.
+
+    Example:
+        >>> normal, laplace = dist.Normal(0.0, 1.0), dist.Laplace(0.0, 1.0)
+        >>> has_analytic_kl(normal, normal), has_analytic_kl(dist.Cauchy(0.0, 1.0), laplace)
+        (True, False)
+    """
+    try:
+        jax.eval_shape(lambda: kl_divergence(q, p))
+    except UnavailableError:
+        return False
+    return True
 
 
 def kl_per_dimension(q: dist.Distribution, p: dist.Distribution) -> Float[Array, " J"]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ._bounded import Reciprocal, Uniform
 from ._inverse_cdf import Erlang, Rayleigh
 from ._kl_gamma import beta, dirichlet, gamma
-from ._likelihoods import ContinuousBernoulli, log_mean_exp, mean_of_continuous_bernoulli
+from ._likelihoods import ContinuousBernoulli, log_normaliser, mean_of_continuous_bernoulli
 from ._special import cumulant_series, expm1_minus, series_radius
 from ._von_mises import log_i0e, one_minus_ratio
 
@@ -128,7 +128,7 @@ def continuous_bernoulli(q: Any, p: Any) -> Float[Array, "..."]:
     """A(m) - A(l) - (m - l) A'(l), A the log-normaliser, l and m the logits of q and of p."""
     l, m = jnp.broadcast_arrays(q.logits, p.logits)  # noqa: E741
     l, m = -jnp.abs(l), jnp.where(l > 0, -m, m)  # noqa: E741  # x -> 1 - x: now A has no term of size |l|
-    return log_mean_exp(m) - log_mean_exp(l) - (m - l) * mean_of_continuous_bernoulli(l)
+    return log_normaliser(m) - log_normaliser(l) - (m - l) * mean_of_continuous_bernoulli(l)
 
 
 def _loc_and_tril(d: Any) -> tuple[Float[Array, "... J"], Float[Array, "... J J"]]:

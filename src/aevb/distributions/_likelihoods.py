@@ -14,7 +14,7 @@ from numpyro.distributions.util import promote_shapes
 from ._special import cumulant_series, float_dtype, open_uniform, series_radius, smallest
 
 
-def log_mean_exp(l: Float[Array, "..."]) -> Float[Array, "..."]:  # noqa: E741
+def log_normaliser(l: Float[Array, "..."]) -> Float[Array, "..."]:  # noqa: E741
     """log int_0^1 e^(l t) dt = log((e^l - 1) / l), the log-normaliser of the continuous Bernoulli, also at l = 0."""
     small = jnp.abs(l) < 1.0
     near, far = jnp.where(small, 0.5 * l, 0.0), jnp.abs(jnp.where(small, 1.0, l))
@@ -81,9 +81,9 @@ class ContinuousBernoulli(dist.Distribution):
         x = jnp.where(inside, value, 0.5)
         small = jnp.abs(l) < 1.0
         near, far = jnp.where(small, l, 0.0), jnp.where(small, 1.0, l)
-        # l x - log_mean_exp(l); for a large l > 0 with its two terms of size |l| cancelled by hand.
-        mirrored = -jnp.abs(far) * jnp.where(far > 0, 1.0 - x, x) - log_mean_exp(-jnp.abs(far))
-        return jnp.where(inside, jnp.where(small, near * x - log_mean_exp(near), mirrored), -jnp.inf)
+        # l x - log_normaliser(l); for a large l > 0 with its two terms of size |l| cancelled by hand.
+        mirrored = -jnp.abs(far) * jnp.where(far > 0, 1.0 - x, x) - log_normaliser(-jnp.abs(far))
+        return jnp.where(inside, jnp.where(small, near * x - log_normaliser(near), mirrored), -jnp.inf)
 
     @property
     def mean(self) -> Float[Array, "..."]:

@@ -8,6 +8,7 @@ from ._importance import Dreg as Dreg
 from ._importance import Iwae as Iwae
 from ._importance import Miwae as Miwae
 from ._importance import Piwae as Piwae
+from ._log_weights import log_mean_exp as log_mean_exp
 from ._names import ESTIMATORS as ESTIMATORS
 from ._names import make_estimator as make_estimator
 from ._renyi import Renyi as Renyi

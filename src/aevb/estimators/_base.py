@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
+from aevb.errors import ConfigError
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 
@@ -88,6 +89,6 @@ def minibatch_bound(
 
 
 def check_num_samples(num_samples: int, *, least: int = 1, why: str = "") -> None:
-    """Raise a ValueError for fewer samples than an estimator needs."""
+    """Raise a ConfigError for fewer samples than an estimator needs."""
     if num_samples < least:
-        raise ValueError(f"num_samples must be at least {least}{why}, got {num_samples}")
+        raise ConfigError(f"num_samples must be at least {least}{why}, got {num_samples}")

@@ -7,16 +7,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.errors import ConfigError
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import (
     log_mean_exp,
     log_weights,
+    normalised_weights,
     refuse_moving_support,
     reparameterized_samples,
     scale_gradient,
     stopped,
+    weighted_sum,
     with_gradient_of,
 )
 
@@ -32,7 +35,7 @@ class Iwae(AbstractEstimator):
         num_samples: K.
 
     Raises:
-        TypeError: q(z | x) has no reparameterised sampler.
+        UnavailableError: q(z | x) has no reparameterised sampler.
     """
 
     bound_name: ClassVar[str] = "iwae_bound"
@@ -49,7 +52,7 @@ class Iwae(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         return weights.estimate(log_mean_exp(weights.log_w))
 
@@ -70,7 +73,7 @@ class Dreg(AbstractEstimator):
         num_samples: K.
 
     Raises:
-        TypeError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
+        UnavailableError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
     """
 
     bound_name: ClassVar[str] = "iwae_bound"
@@ -87,17 +90,17 @@ class Dreg(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        q = recognition.posterior(x)
+        q = posterior_of(recognition, x)
         refuse_moving_support(q, "the doubly reparameterised gradient")
         z, log_q = reparameterized_samples(q, key, self.num_samples)
-        held = stopped(recognition).posterior(x)
+        held = posterior_of(stopped(recognition), x)
         # Once for the value of v_k. It is the same computation as below, and the compiler does it once.
         weights = jax.lax.stop_gradient(log_weights(generative, x, z, log_q))
-        v = jax.nn.softmax(weights.log_w)
+        v = normalised_weights(weights.log_w)
         # sum_k v_k log w_k sends v_k into each log w_k; on the way on into z_k it is multiplied by v_k once more.
         z = scale_gradient(z, jnp.broadcast_to(v.reshape(v.shape + (1,) * (z.ndim - 1)), z.shape))
         log_w = log_weights(generative, x, z, held.log_prob(z)).log_w
-        return weights.estimate(with_gradient_of(log_mean_exp(weights.log_w), jnp.dot(v, log_w)))
+        return weights.estimate(with_gradient_of(log_mean_exp(weights.log_w), weighted_sum(v, log_w)))
 
 
 class Miwae(AbstractEstimator):
@@ -126,7 +129,7 @@ class Miwae(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_groups * self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         return weights.estimate(_mean_of_groups(weights.log_w, self.num_groups))
 
@@ -159,12 +162,11 @@ class Piwae(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_groups * self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
         for_phi = log_weights(stopped(generative), x, z, log_q).log_w
         for_theta = log_weights(generative, x, jax.lax.stop_gradient(z), jax.lax.stop_gradient(log_q))
         bound = log_mean_exp(for_theta.log_w)
-        groups = _mean_of_groups(for_phi, self.num_groups)
-        return for_theta.estimate(bound + groups - jax.lax.stop_gradient(groups))
+        return for_theta.estimate(with_gradient_of(bound, bound + _mean_of_groups(for_phi, self.num_groups)))
 
 
 class Ciwae(AbstractEstimator):
@@ -185,7 +187,7 @@ class Ciwae(AbstractEstimator):
     def __check_init__(self) -> None:
         check_num_samples(self.num_samples)
         if not 0.0 <= self.beta <= 1.0:
-            raise ValueError(f"beta weighs two bounds and must lie in [0, 1], got {self.beta}")
+            raise ConfigError(f"beta weighs two bounds and must lie in [0, 1], got {self.beta}")
 
     def __call__(
         self,
@@ -195,9 +197,11 @@ class Ciwae(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         elbo = jnp.mean(weights.log_w)
+        if self.beta in (0.0, 1.0):  # one bound alone: 0 times the other's -inf would be no number
+            return weights.estimate(elbo if self.beta else log_mean_exp(weights.log_w))
         return weights.estimate(self.beta * elbo + (1.0 - self.beta) * log_mean_exp(weights.log_w))
 
 
@@ -209,4 +213,4 @@ def _mean_of_groups(log_w: Float[Array, " MK"], num_groups: int) -> Float[Array,
 def _check_groups(num_samples: int, num_groups: int) -> None:
     check_num_samples(num_samples)
     if num_groups < 1:
-        raise ValueError(f"num_groups must be at least 1, got {num_groups}")
+        raise ConfigError(f"num_groups must be at least 1, got {num_groups}")

@@ -8,8 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from aevb.distributions import Distribution, rsample_and_log_prob, support_depends_on_parameters
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood
+from aevb.distributions import (
+    Distribution,
+    rsample_and_log_prob,
+    sample_and_log_prob,
+    support_depends_on_parameters,
+)
+from aevb.errors import UnavailableError
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    log_joint_of,
+    log_likelihood_of,
+    log_prior_of,
+    one_number,
+)
 
 from ._base import Estimate
 
@@ -46,9 +59,9 @@ def log_weights(
         log_q: log q(z_k | x) of each, by whatever q its gradient is wanted of.
     """
     if not isinstance(generative, AbstractPriorLikelihood):
-        return LogWeights(over_samples(lambda z: generative.log_joint(x, z), z) - log_q, None, None)
-    log_likelihood = over_samples(lambda z: generative.likelihood(z).log_prob(x), z)
-    log_ratio = log_q - over_samples(lambda z: generative.prior().log_prob(z), z)
+        return LogWeights(over_samples(lambda z: log_joint_of(generative, x, z), z) - log_q, None, None)
+    log_likelihood = over_samples(lambda z: log_likelihood_of(generative, x, z), z)
+    log_ratio = log_q - over_samples(lambda z: log_prior_of(generative, z), z)
     return LogWeights(log_likelihood - log_ratio, log_likelihood, log_ratio)
 
 
@@ -67,15 +80,44 @@ def reparameterized_samples(
     """z_k = g(eps_k, x) for k = 1..K (section 2.4), through which gradients flow, and log q(z_k | x).
 
     Raises:
-        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
-            wrong.
+        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be
+            silently wrong.
     """
-    return rsample_and_log_prob(q, key, (num_samples,))
+    z, log_q = rsample_and_log_prob(q, key, (num_samples,))
+    return z, one_number(log_q, f"the log-density of {type(q).__name__}", (num_samples,))
+
+
+def fixed_samples(
+    q: Distribution, key: PRNGKeyArray, num_samples: int
+) -> tuple[Real[Array, "K *z"], Float[Array, " K"]]:
+    """z_k ~ q, held fixed, and log q(z_k | x), whose gradient is the score."""
+    z, log_q = sample_and_log_prob(q, key, (num_samples,))
+    return z, one_number(log_q, f"the log-density of {type(q).__name__}", (num_samples,))
 
 
 def log_mean_exp(log_w: Float[Array, "*groups K"]) -> Float[Array, "*groups"]:
-    """log 1/K sum_k exp(log w_k), over the last axis."""
-    return jax.nn.logsumexp(log_w, axis=-1) - jnp.log(jnp.asarray(log_w.shape[-1], log_w.dtype))
+    """log 1/K sum_k w_k, over the last axis. A weight of zero, log w = -inf, adds nothing to it or to its gradient.
+
+    Where all K are zero the value is -inf and the gradient zero.
+
+    Example:
+        >>> print(log_mean_exp(jnp.log(jnp.array([[1.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))))
+        [  0. -inf]
+    """
+    none = jnp.all(log_w == -jnp.inf, axis=-1)
+    some = jnp.where(none[..., None], 0.0, log_w)  # not the gradient of log 0, which is 0/0
+    value = jax.nn.logsumexp(some, axis=-1) - jnp.log(jnp.asarray(log_w.shape[-1], log_w.dtype))
+    return jnp.where(none, -jnp.inf, value)
+
+
+def normalised_weights(log_w: Float[Array, " K"]) -> Float[Array, " K"]:
+    """w_k / sum_j w_j; all zero where all w are."""
+    return jnp.where(jnp.all(log_w == -jnp.inf), 0.0, jax.nn.softmax(log_w))
+
+
+def weighted_sum(v: Float[Array, " K"], log_w: Float[Array, " K"]) -> Float[Array, ""]:
+    """sum_k v_k log w_k, in which a weight of zero, whose v_k is zero too, adds nothing."""
+    return jnp.dot(v, jnp.where(log_w == -jnp.inf, 0.0, log_w))
 
 
 def stopped(model: _Module) -> _Module:
@@ -85,9 +127,18 @@ def stopped(model: _Module) -> _Module:
     return held
 
 
+@jax.custom_jvp
 def with_gradient_of(value: Float[Array, ""], surrogate: Float[Array, ""]) -> Float[Array, ""]:
-    """A number that is `value`, and whose gradient is the surrogate's."""
-    return jax.lax.stop_gradient(value) + surrogate - jax.lax.stop_gradient(surrogate)
+    """A number that is `value`, and whose gradient is the surrogate's. An infinite surrogate leaves the value alone."""
+    del surrogate
+    return value
+
+
+@with_gradient_of.defjvp
+def _with_gradient_of_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    return primals[0], tangents[1].astype(primals[0].dtype)
 
 
 @jax.custom_jvp
@@ -112,7 +163,7 @@ def refuse_moving_support(q: Distribution, what: str) -> None:
     without.
     """
     if support_depends_on_parameters(q):
-        raise TypeError(
+        raise UnavailableError(
             f"{what} rests on E_q[grad log q(z)] = 0, which does not hold for a posterior whose parameters move the "
             "edge of its support, as those of uniform, pareto and reciprocal do; use estimator 'sgvb-a' or 'iwae'"
         )

@@ -1,5 +1,7 @@
 """Estimators by name, as the configuration has them."""
 
+from aevb.errors import ConfigError
+
 from ._base import AbstractEstimator
 from ._importance import Ciwae, Dreg, Iwae, Miwae, Piwae
 from ._renyi import Renyi
@@ -31,7 +33,7 @@ def make_estimator(
         baseline: of the score function.
 
     Raises:
-        ValueError: an unknown name, or an argument that the estimator refuses; says why.
+        ConfigError: an unknown name, or an argument that the estimator refuses; says why.
 
     Example:
         >>> make_estimator("iwae").num_samples, make_estimator("stl").num_samples
@@ -62,4 +64,4 @@ def make_estimator(
             return Piwae(several, num_groups)
         case "ciwae":
             return Ciwae(several, ciwae_weight)
-    raise ValueError(f"unknown estimator {name!r}; choose one of {', '.join(ESTIMATORS)}")
+    raise ConfigError(f"unknown estimator {name!r}; choose one of {', '.join(ESTIMATORS)}")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import expm1_minus
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.errors import ConfigError
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_mean_exp, log_weights, reparameterized_samples
@@ -35,7 +36,7 @@ class Renyi(AbstractEstimator):
     def __check_init__(self) -> None:
         check_num_samples(self.num_samples)
         if math.isnan(self.alpha) or self.alpha == math.inf:
-            raise ValueError(f"alpha must be a number or -inf, got {self.alpha}")
+            raise ConfigError(f"alpha must be a number or -inf, got {self.alpha}")
 
     def __call__(
         self,
@@ -45,17 +46,29 @@ class Renyi(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         if self.alpha == 1.0:
             return weights.estimate(jnp.mean(weights.log_w))
         if self.alpha == -math.inf:
             return weights.estimate(jnp.max(weights.log_w))
-        # (1 - alpha) log w about the mean of log w: near alpha = 1, the ELBO, nothing cancels.
-        power, middle = 1.0 - self.alpha, jnp.mean(weights.log_w)
-        t = power * (weights.log_w - middle)
-        small = jnp.max(jnp.abs(t)) < 0.5
-        near, far = jnp.where(small, t, 0.0), jnp.where(small, 0.0, t)
-        # mean(t) = 0, so that log mean exp(t) = log1p(mean(exp(t) - 1 - t)).
-        value = jnp.where(small, jnp.log1p(jnp.mean(expm1_minus(near))), log_mean_exp(far))
-        return weights.estimate(middle + value / power)
+        return weights.estimate(_log_power_mean(weights.log_w, 1.0 - self.alpha))
+
+
+def _log_power_mean(log_w: Float[Array, " K"], power: float) -> Float[Array, ""]:
+    """1/power log 1/K sum_k w_k^power, power not 0.
+
+    Weights of zero add nothing if power > 0, and make the mean infinite, its root zero and the logarithm -inf if not.
+    """
+    positive = log_w != -jnp.inf
+    n = jnp.sum(positive).astype(log_w.dtype)
+    # power * log w about the mean of the positive w's log w: near power = 0, the ELBO, nothing cancels.
+    middle = jnp.sum(jnp.where(positive, log_w, 0.0)) / jnp.maximum(n, 1)
+    t = power * (jnp.where(positive, log_w, middle) - middle)
+    small = jnp.max(jnp.abs(t)) < 0.5
+    near, far = jnp.where(small, t, 0.0), jnp.where(small | ~positive, 0.0, t)
+    # sum(t) = 0 over the n positive ones, so that log 1/n sum exp(t) = log1p(1/n sum(exp(t) - 1 - t)).
+    close = jnp.log1p(jnp.sum(expm1_minus(near)) / jnp.maximum(n, 1)) + jnp.log(jnp.maximum(n, 1) / len(log_w))
+    wide = log_mean_exp(jnp.where(positive, far, -jnp.inf))
+    value = middle + jnp.where(small, close, wide) / power
+    return jnp.where((n == 0) | ((power < 0) & (n < len(log_w))), -jnp.inf, value)

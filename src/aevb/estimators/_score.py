@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import sample_and_log_prob
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.errors import ConfigError
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
-from ._log_weights import log_mean_exp, log_weights, refuse_moving_support, with_gradient_of
+from ._log_weights import fixed_samples, log_mean_exp, log_weights, refuse_moving_support, with_gradient_of
 
 BASELINES = ("none", "running-mean", "leave-one-out")
 
@@ -36,7 +36,7 @@ class ScoreFunction(AbstractEstimator):
         baseline: c.
 
     Raises:
-        TypeError: the parameters of q(z | x) move the edge of its support: the score's mean is not zero then.
+        UnavailableError: the parameters of q(z | x) move the edge of its support: the score's mean is not zero then.
     """
 
     num_samples: int = eqx.field(static=True, default=1)
@@ -45,7 +45,7 @@ class ScoreFunction(AbstractEstimator):
 
     def __check_init__(self) -> None:
         if self.baseline not in BASELINES:
-            raise ValueError(f"unknown baseline {self.baseline!r}; choose one of {', '.join(BASELINES)}")
+            raise ConfigError(f"unknown baseline {self.baseline!r}; choose one of {', '.join(BASELINES)}")
         least, why = (2, " for the leave-one-out baseline") if self.baseline == "leave-one-out" else (1, "")
         check_num_samples(self.num_samples, least=least, why=why)
 
@@ -57,9 +57,9 @@ class ScoreFunction(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        q = recognition.posterior(x)
+        q = posterior_of(recognition, x)
         refuse_moving_support(q, "the score function")
-        z, log_q = sample_and_log_prob(q, key, (self.num_samples,))
+        z, log_q = fixed_samples(q, key, self.num_samples)
         weights = log_weights(generative, x, z, jax.lax.stop_gradient(log_q))
         f = jax.lax.stop_gradient(weights.log_w)
         c: Array | float = 0.0 if self.running_mean is None else self.running_mean
@@ -117,13 +117,15 @@ class Vimco(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        q = recognition.posterior(x)
+        q = posterior_of(recognition, x)
         refuse_moving_support(q, "VIMCO")
-        z, log_q = sample_and_log_prob(q, key, (self.num_samples,))
+        z, log_q = fixed_samples(q, key, self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         bound = log_mean_exp(weights.log_w)
         f = jax.lax.stop_gradient(weights.log_w)
-        others = (jnp.sum(f) - f) / (self.num_samples - 1)  # the logarithm of their geometric mean
-        replaced = jnp.where(jnp.eye(self.num_samples, dtype=bool), others[:, None], f)  # row k: w_k replaced
-        signal = log_mean_exp(f) - log_mean_exp(replaced)
+        own = jnp.eye(self.num_samples, dtype=bool)
+        others = jnp.sum(jnp.where(own, 0.0, f), axis=1) / (self.num_samples - 1)  # log of their geometric mean
+        baseline = log_mean_exp(jnp.where(own, others[:, None], f))  # row k: w_k replaced
+        # Where all others are zero: any number that does not depend on z_k leaves the mean of the gradient as it is.
+        signal = log_mean_exp(f) - jnp.where(baseline == -jnp.inf, 0.0, baseline)
         return weights.estimate(with_gradient_of(bound, bound + jnp.dot(signal, log_q)))

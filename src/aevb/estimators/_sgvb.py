@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import kl_divergence
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.errors import UnavailableError
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    log_likelihood_of,
+    posterior_and_prior,
+    posterior_of,
+)
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_weights, over_samples, reparameterized_samples
@@ -23,7 +31,7 @@ class SgvbA(AbstractEstimator):
         num_samples: L, latent samples per example.
 
     Raises:
-        TypeError: q(z | x) has no reparameterised sampler.
+        UnavailableError: q(z | x) has no reparameterised sampler.
     """
 
     differentiable_terms: ClassVar[bool] = True
@@ -40,7 +48,7 @@ class SgvbA(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(recognition.posterior(x), key, self.num_samples)
+        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
         weights = log_weights(generative, x, z, log_q)
         return weights.estimate(jnp.mean(weights.log_w))
 
@@ -56,8 +64,8 @@ class SgvbB(AbstractEstimator):
         num_samples: L, latent samples per example.
 
     Raises:
-        TypeError: the generative model has no `prior()` and `likelihood(z)`, or no closed form of the KL is known, or
-            q(z | x) has no reparameterised sampler.
+        UnavailableError: the generative model has no `prior()` and `likelihood(z)`, or no closed form of the KL is
+            known, or q(z | x) has no reparameterised sampler.
     """
 
     differentiable_terms: ClassVar[bool] = True
@@ -75,12 +83,12 @@ class SgvbB(AbstractEstimator):
     ) -> Estimate:
         """The estimate for one example."""
         if not isinstance(generative, AbstractPriorLikelihood):
-            raise TypeError(
+            raise UnavailableError(
                 f"estimator B needs prior() and likelihood(z), but {type(generative).__name__} has only log_joint; "
                 "derive it from AbstractPriorLikelihood, or use estimator A (SgvbA), which needs log_joint alone"
             )
-        q = recognition.posterior(x)
-        kl = kl_divergence(q, generative.prior())
+        q, p = posterior_and_prior(generative, recognition, x)
+        kl = kl_divergence(q, p)
         z, _ = reparameterized_samples(q, key, self.num_samples)
-        log_likelihood = jnp.mean(over_samples(lambda z: generative.likelihood(z).log_prob(x), z))
+        log_likelihood = jnp.mean(over_samples(lambda z: log_likelihood_of(generative, x, z), z))
         return Estimate(log_likelihood - kl, log_likelihood, kl)

@@ -53,7 +53,7 @@ def gradient_statistics(
 
     Raises:
         ValueError: fewer than two draws.
-        TypeError: the estimator does not go with the model; says why.
+        UnavailableError: the estimator does not go with the model; says why.
 
     Example:
         >>> from aevb.estimators import SgvbB

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_weights, refuse_moving_support, reparameterized_samples, stopped, with_gradient_of
@@ -24,7 +24,7 @@ class StickingTheLanding(AbstractEstimator):
         num_samples: L, latent samples per example.
 
     Raises:
-        TypeError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
+        UnavailableError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
     """
 
     differentiable_terms: ClassVar[bool] = True
@@ -41,10 +41,10 @@ class StickingTheLanding(AbstractEstimator):
         x: Float[Array, "*x"],
     ) -> Estimate:
         """The estimate for one example."""
-        q = recognition.posterior(x)
+        q = posterior_of(recognition, x)
         refuse_moving_support(q, "sticking the landing")
         z, log_q = reparameterized_samples(q, key, self.num_samples)
-        held = stopped(recognition).posterior(x)
+        held = posterior_of(stopped(recognition), x)
         value = log_weights(generative, x, z, log_q)
         surrogate = log_weights(generative, x, z, held.log_prob(z)).log_w
         return value.estimate(with_gradient_of(jnp.mean(value.log_w), jnp.mean(surrogate)))

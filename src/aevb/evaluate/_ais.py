@@ -15,9 +15,17 @@ from aevb.distributions import Distribution
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.estimators import log_mean_exp
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    posterior_and_prior,
+    posterior_of,
+    prior_of,
+)
 
-from ._annealing import Annealing, Chains, draw, log_mean_exp, make_bridge, pilot_run, run
+from ._annealing import Annealing, Chains, draw, make_bridge, pilot_run, relative_weights, run
 from ._rows import map_rows
 from ._summary import Mean, mean
 
@@ -181,13 +189,13 @@ def _check_latents(
                 f'start="prior" needs a model with a prior() and a likelihood(), but {type(generative).__name__} has '
                 'log_joint() alone; use start="encoder"'
             )
-        unconstrained(generative.prior())
+        unconstrained(prior_of(generative))
         return
     for x in some:
-        q = recognition.posterior(x)
+        q = posterior_of(recognition, x)
         unconstrained(q)
         if isinstance(generative, AbstractPriorLikelihood):
-            p = generative.prior()
+            q, p = posterior_and_prior(generative, recognition, x)
             if not (support_within(q, p) and support_within(p, q)):
                 raise UnavailableError(
                     'start="encoder" needs a posterior with the support of the prior, but the posterior is '
@@ -207,7 +215,7 @@ def _row_function(s: Annealing) -> Callable[..., Any]:
         bridge = make_bridge(generative, recognition, row.astype(float), key, s.start)
         forward, pilot = draw(bridge, key, s)
         log_w, acceptance = run(bridge, forward, pilot_run(bridge, pilot, s), s, backward=False)
-        log_mean, w = log_mean_exp(log_w)
+        log_mean, w = log_mean_exp(log_w), relative_weights(log_w)
         relative_error = jnp.std(w, ddof=1) / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))
         return log_mean, relative_error, jnp.sum(w) ** 2 / jnp.sum(w**2), acceptance
 
@@ -229,6 +237,6 @@ def _gap_function(s: Annealing) -> Callable[..., Any]:
         positions = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (s.num_chains, *leaf.shape)), at_z)
         from_z = Chains(positions, jax.random.split(backward_key, s.num_chains))
         log_v, backward_acceptance = run(bridge, from_z, log_steps, s, backward=True)
-        return log_mean_exp(log_w)[0], -log_mean_exp(-log_v)[0], forward_acceptance, backward_acceptance
+        return log_mean_exp(log_w), -log_mean_exp(-log_v), forward_acceptance, backward_acceptance
 
     return gap_of_row

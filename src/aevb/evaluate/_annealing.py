@@ -16,7 +16,15 @@ from aevb.distributions import Distribution
 
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import unconstrained
-from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    log_joint_of,
+    log_likelihood_of,
+    log_prior_of,
+    posterior_of,
+    prior_of,
+)
 
 from ._hmc import Position, transition
 from ._proposal import make_proposal
@@ -91,20 +99,20 @@ def make_bridge(
     q0 = None if start == "prior" else make_proposal(generative, recognition, x, key, "defensive")
 
     def support() -> Distribution:
-        return generative.prior() if isinstance(generative, AbstractPriorLikelihood) else recognition.posterior(x)
+        return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
 
     def log_q0(u: Array) -> Float[Array, ""]:
         to = unconstrained(support())
         z = to.forward(u)
-        return (generative.prior().log_prob(z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
+        return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
 
     def log_end(u: Array) -> Float[Array, ""]:
         """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
         to = unconstrained(support())
         z = to.forward(u)
         if q0 is None:
-            return generative.likelihood(z).log_prob(x)
-        return generative.log_joint(x, z) + to.log_det(u)
+            return log_likelihood_of(generative, x, z)
+        return log_joint_of(generative, x, z) + to.log_det(u)
 
     def evaluate(u: Array) -> Position:
         base, base_gradient = jax.value_and_grad(log_q0)(u)
@@ -231,9 +239,7 @@ def _add(total: tuple[Array, Array], term: Array) -> tuple[Array, Array]:
     return new, jnp.where(jnp.isfinite(new), (new - value) - term, 0.0)
 
 
-def log_mean_exp(log_w: Float[Array, " K"]) -> tuple[Float[Array, ""], Float[Array, " K"]]:
-    """log 1/K sum_k w_k, and w_k as multiples of the largest."""
+def relative_weights(log_w: Float[Array, " K"]) -> Float[Array, " K"]:
+    """w_k as multiples of the largest."""
     largest = jnp.max(log_w)
-    shift = jnp.where(jnp.isfinite(largest), largest, 0.0)  # all weights zero: avoid inf - inf
-    w = jnp.exp(log_w - shift)
-    return shift + jnp.log(jnp.mean(w)), w
+    return jnp.exp(log_w - jnp.where(jnp.isfinite(largest), largest, 0.0))  # all weights zero: avoid inf - inf

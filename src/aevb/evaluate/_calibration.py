@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of, posterior_of
 
 from ._rows import map_rows
 
@@ -182,12 +182,12 @@ def _row_function(num_draws: int) -> Callable[..., Any]:
         x = x.astype(float)
 
         def draw(l: Array) -> Array:  # noqa: E741
-            z = recognition.posterior(x).sample(jax.random.fold_in(draw_key, l))  # made anew inside
+            z = posterior_of(recognition, x).sample(jax.random.fold_in(draw_key, l))  # made anew inside
             return z.astype(float)
 
         z = jnp.concatenate([truth.astype(float)[None], jax.vmap(draw)(jnp.arange(num_draws, dtype=jnp.uint32))])
         # The truth's log p(x, z) in the same batch as the draws', so that equal z have it equal to the last bit.
-        log_joint = jax.vmap(lambda z: generative.log_joint(x, z))(z)
+        log_joint = jax.vmap(lambda z: log_joint_of(generative, x, z))(z)
         f = jnp.concatenate([z.reshape(num_draws + 1, -1), log_joint[:, None]], axis=1)  # (1 + L, Q)
         below, ties = jnp.sum(f[1:] < f[0], axis=0), jnp.sum(f[1:] == f[0], axis=0)
         # r = #{f_l < f*}, and of those equal to f* a number drawn evenly from 0 ... #ties
@@ -201,7 +201,7 @@ def _latent_shape(generative: AbstractGenerativeModel, recognition: AbstractReco
 
     def latents(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Any:
         x, z = pair[0].sample(key)
-        return z, pair[1].posterior(x.astype(float)).sample(key)
+        return z, posterior_of(pair[1], x.astype(float)).sample(key)
 
     p, q = eqx.filter_eval_shape(latents, jax.random.key(0), (generative, recognition))
     if p.shape != q.shape:

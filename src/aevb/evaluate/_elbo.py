@@ -5,8 +5,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Real
 
+from aevb.distributions import has_analytic_kl
 from aevb.estimators import AbstractEstimator, Estimate, SgvbA, SgvbB
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    posterior_and_prior,
+)
 
 from ._rows import map_rows
 
@@ -48,11 +54,18 @@ def elbo(
 
 def elbo_estimator(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> SgvbA | SgvbB:
     """Estimator B where the KL of this posterior to this prior has a closed form, else estimator A. Runs nothing."""
-    try:
-        try_estimator(SgvbB(), generative, recognition)
-    except TypeError:
-        return SgvbA()
-    return SgvbB()
+    return SgvbB() if _kl_has_closed_form(generative, recognition) else SgvbA()
+
+
+def _kl_has_closed_form(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> bool:
+    if not isinstance(generative, AbstractPriorLikelihood):
+        return False
+
+    def ask(pair: tuple[AbstractPriorLikelihood, AbstractRecognitionModel]) -> bool:
+        x, _ = pair[0].sample(jax.random.key(0))
+        return has_analytic_kl(*posterior_and_prior(*pair, x.astype(float)))
+
+    return bool(eqx.filter_eval_shape(ask, (generative, recognition)))
 
 
 def try_estimator(
@@ -61,7 +74,8 @@ def try_estimator(
     """Raise what the estimator would raise on this pair of models: a trace by shapes, nothing is computed.
 
     Raises:
-        TypeError: the estimator cannot be used with these models; says why.
+        UnavailableError: the estimator cannot be used with these models; says why.
+        ValueError: the shapes of the models' parts do not fit together.
     """
 
     def bound(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Array:

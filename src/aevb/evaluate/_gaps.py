@@ -14,7 +14,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 from aevb.distributions import Distribution, Normal, Reparameterized, location_and_scale
 from aevb.errors import UnavailableError
 from aevb.estimators import SgvbA, StickingTheLanding
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    posterior_of,
+    prior_of,
+)
 
 from ._psis import TAIL, pareto_khat
 from ._rows import map_rows
@@ -311,7 +317,7 @@ def _fit(
     x: Array,
 ) -> _RowGaussian:
     """argmax over the family of L[q], from the encoder's location and scale."""
-    loc, scale = location_and_scale(recognition.posterior(x))
+    loc, scale = location_and_scale(posterior_of(recognition, x))
     zeros = jnp.zeros_like(loc)
     lower = None if settings.family == "diagonal" else jnp.zeros((loc.size, loc.size), loc.dtype)
     estimator = StickingTheLanding(_DRAWS)
@@ -380,10 +386,10 @@ def _checked(family: str, num_steps: int, num_samples: int, learning_rate: float
 
 def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array) -> None:
     """Raise where a Gaussian q* would reach where p(x, z) has no density, or an encoder has no draws to compare."""
-    q = recognition.posterior(x)
+    q = posterior_of(recognition, x)
     distributions = {"the posterior": q}
     if isinstance(generative, AbstractPriorLikelihood):
-        distributions["the prior"] = generative.prior()
+        distributions["the prior"] = prior_of(generative)
     for which, distribution in distributions.items():
         support = distribution.support
         if getattr(support, "base_constraint", support) is not Normal.support:

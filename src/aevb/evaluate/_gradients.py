@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.errors import UnavailableError
 from aevb.estimators import (
     AbstractEstimator,
     Dreg,
@@ -19,7 +20,7 @@ from aevb.estimators import (
 )
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
-COMPARED: dict[str, Callable[[int], AbstractEstimator]] = {
+COMPARED: dict[str, Callable[[int], AbstractEstimator]] = {  # those of `_NEEDS_TWO` with 2 samples or more
     "score (naive)": lambda n: ScoreFunction(n),
     "score, running mean": lambda n: ScoreFunction(n, "running-mean"),
     "score, leave-one-out": lambda n: ScoreFunction(n, "leave-one-out"),
@@ -29,6 +30,7 @@ COMPARED: dict[str, Callable[[int], AbstractEstimator]] = {
     "iwae": Iwae,
     "dreg": Dreg,
 }
+_NEEDS_TWO = ("score, leave-one-out",)
 
 
 class EstimatorNoise(NamedTuple):
@@ -67,18 +69,17 @@ def compare_estimators(
         num_draws: gradients for each line.
 
     Raises:
-        ValueError: no rows, or fewer than two draws.
+        ValueError: no rows, fewer than two draws, or a number of samples below 1.
     """
     if len(rows) == 0:
         raise ValueError("there are 0 rows to differentiate on")
     for name, make in COMPARED.items():
         for n in num_samples:
-            try:
-                estimator = make(n)
-            except ValueError:  # leave-one-out of one sample
+            if n == 1 and name in _NEEDS_TWO:
                 continue
+            estimator = make(n)
             try:
                 groups = gradient_statistics(estimator, (generative, recognition), rows, key, num_draws=num_draws)
-            except TypeError:  # the estimator says that it cannot be used with these models
+            except UnavailableError:  # the estimator says that it cannot be used with these models
                 continue
             yield EstimatorNoise(name, n, estimator.bound_name, groups)

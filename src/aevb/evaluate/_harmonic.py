@@ -17,7 +17,15 @@ from aevb.distributions import Distribution
 from aevb.distributions._hmc import Chain, sample_by_hmc
 from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    log_joint_of,
+    posterior_and_prior,
+    posterior_of,
+    prior_of,
+)
 
 from ._rows import map_rows
 
@@ -162,7 +170,9 @@ def _check_latents(
 ) -> None:
     """Raise if chains cannot move where the latents are. An encoder whose support moves is seen between two rows."""
     for x in some:
-        p, q = _support_of(generative, recognition, x), recognition.posterior(x)
+        q = p = posterior_of(recognition, x)
+        if isinstance(generative, AbstractPriorLikelihood):
+            q, p = posterior_and_prior(generative, recognition, x)
         to = unconstrained(p)
         size = eqx.filter_eval_shape(lambda key, p=p, to=to: to.inverse(p.sample(key)), jax.random.key(0)).size
         if size >= 5:
@@ -179,7 +189,7 @@ def _check_latents(
 
 def _support_of(generative: Any, recognition: AbstractRecognitionModel, x: Array) -> Distribution:
     """A distribution with the support of z."""
-    return generative.prior() if isinstance(generative, AbstractPriorLikelihood) else recognition.posterior(x)
+    return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -194,12 +204,13 @@ def _row_function(s: HarmonicSettings) -> Callable[..., Any]:
 
         def chain(key: PRNGKeyArray) -> Chain:
             start_key, key = jax.random.split(key)
-            z = recognition.posterior(x).sample(start_key)
+            z = posterior_of(recognition, x).sample(start_key)
             u = unconstrained(_support_of(generative, recognition, x)).inverse(z)
 
             def log_density(flat: Float[Array, " k"]) -> Float[Array, ""]:
                 to = unconstrained(_support_of(generative, recognition, x))
-                return generative.log_joint(x, to.forward(flat.reshape(u.shape))) + to.log_det(flat.reshape(u.shape))
+                at = flat.reshape(u.shape)
+                return log_joint_of(generative, x, to.forward(at)) + to.log_det(at)
 
             return sample_by_hmc(
                 log_density,

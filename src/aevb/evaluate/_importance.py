@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of
 
 from ._proposal import PATTERN, Proposal, make_proposal
 from ._psis import TAIL, pareto_khat
@@ -176,7 +176,7 @@ def _row_function(num_chunks: int, chunk_size: int, tail: int, proposal: str) ->
 
         def log_weight(k: Array) -> Float[Array, ""]:
             z, log_q0 = q0.draw(jax.random.fold_in(key, k), k)
-            return generative.log_joint(x, z) - log_q0
+            return log_joint_of(generative, x, z) - log_q0
 
         def chunk(_: None, start: Array) -> tuple[None, tuple[Array, Array]]:
             k = start + jnp.arange(chunk_size, dtype=jnp.uint32)

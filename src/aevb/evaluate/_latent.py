@@ -19,7 +19,15 @@ from aevb.distributions import (
     sample_and_log_prob,
 )
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    log_prior_of,
+    posterior_and_prior,
+    posterior_of,
+    prior_of,
+)
 
 from ._rows import map_rows
 from ._summary import Mean, mean
@@ -179,7 +187,7 @@ def latent_diagnostics(
 
     locs = np.asarray(found.loc, np.float64)
     variance = locs.var(axis=0, ddof=1)
-    _, prior_scale = _flat_location_and_scale(generative.prior())
+    _, prior_scale = _flat_location_and_scale(prior_of(generative))
     return LatentDiagnostics(
         kl=mean(found.kl),
         kl_is_analytic=analytic,
@@ -211,7 +219,7 @@ def _row_function(analytic: bool, by_dimension: bool) -> Callable[..., Any]:
     def of_row(
         generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> _OfRow:
-        q, prior = recognition.posterior(row.astype(float)), generative.prior()
+        q, prior = posterior_and_prior(generative, recognition, row.astype(float))
         if analytic:
             kl = kl_divergence(q, prior)
         else:
@@ -227,8 +235,8 @@ def _draw(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
 ) -> tuple[Array, Array, Array]:
     """z ~ q(z | x), log q(z | x) in the way that `_log_aggregate` computes it, and log p(z)."""
-    z, log_q = sample_and_log_prob(recognition.posterior(row.astype(float)), key)
-    return z, log_q, generative.prior().log_prob(z)
+    z, log_q = sample_and_log_prob(posterior_of(recognition, row.astype(float)), key)
+    return z, log_q, log_prior_of(generative, z)
 
 
 @eqx.filter_jit
@@ -243,7 +251,7 @@ def _log_aggregate(
     z = jnp.asarray(z)
 
     def densities(row: Array) -> Float[Array, " N"]:
-        return recognition.posterior(row.astype(float)).log_prob(z)  # made anew inside
+        return posterior_of(recognition, row.astype(float)).log_prob(z)  # made anew inside
 
     def add_chunk(totals: tuple[Array, Array], j: Array) -> tuple[tuple[Array, Array], None]:
         each = jax.vmap(densities)(rows[jnp.minimum(j, n - 1)])
@@ -263,7 +271,7 @@ def _has_closed_form(
     """A trace by shapes, nothing is computed."""
 
     def of_models(models: tuple[AbstractPriorLikelihood, AbstractRecognitionModel]) -> Array:
-        value: Array = divergence(models[1].posterior(x), models[0].prior())
+        value: Array = divergence(*posterior_and_prior(*models, x))
         return value
 
     try:

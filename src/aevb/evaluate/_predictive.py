@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    likelihood_of,
+    posterior_of,
+)
 
 from ._rows import map_rows
 
@@ -177,8 +183,8 @@ def _replicate_row(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
 ) -> Float[Array, "*x"]:
     z_key, x_key = jax.random.split(key)
-    z = recognition.posterior(row.astype(float)).sample(z_key)
-    return generative.likelihood(z).sample(x_key).astype(float)
+    z = posterior_of(recognition, row.astype(float)).sample(z_key)
+    return likelihood_of(generative, z).sample(x_key).astype(float)
 
 
 def _ancestral_row(

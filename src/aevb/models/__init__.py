@@ -3,6 +3,14 @@
 from ._contracts import AbstractGenerativeModel as AbstractGenerativeModel
 from ._contracts import AbstractPriorLikelihood as AbstractPriorLikelihood
 from ._contracts import AbstractRecognitionModel as AbstractRecognitionModel
+from ._contracts import likelihood_of as likelihood_of
+from ._contracts import log_joint_of as log_joint_of
+from ._contracts import log_likelihood_of as log_likelihood_of
+from ._contracts import log_prior_of as log_prior_of
+from ._contracts import one_number as one_number
+from ._contracts import posterior_and_prior as posterior_and_prior
+from ._contracts import posterior_of as posterior_of
+from ._contracts import prior_of as prior_of
 from ._flows import AbstractFlow as AbstractFlow
 from ._flows import CouplingFlow as CouplingFlow
 from ._flows import FlowDistribution as FlowDistribution

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from aevb.errors import UnavailableError
 from aevb.estimators import AbstractEstimator, minibatch_bound
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, MixturePrior, VampPrior, tie, untie
 
@@ -60,14 +61,14 @@ def aevb(
         An `Algorithm`.
 
     Raises:
-        TypeError: `kl_weight` or `free_bits` with an estimator of another bound than the ELBO, or one whose terms carry
-            no gradient; or (when the step is traced) with a model that does not tell its KL apart.
+        UnavailableError: `kl_weight` or `free_bits` with an estimator of another bound than the ELBO, or one whose
+            terms carry no gradient; or (when the step is traced) with a model that does not tell its KL apart.
 
     Example:
         See `examples/own_model.py`.
     """
     if (kl_weight is not None or free_bits is not None) and not estimator.differentiable_terms:
-        raise TypeError(
+        raise UnavailableError(
             f"{type(estimator).__name__} does not estimate a reconstruction term and a KL whose gradients could be "
             "weighed against each other; use SgvbA, SgvbB or StickingTheLanding with kl_weight and free_bits"
         )
@@ -94,7 +95,7 @@ def aevb(
         objective = bound
         if kl_weight is not None or free_bits is not None:
             if estimates.kl is None:
-                raise TypeError(
+                raise UnavailableError(
                     f"kl_weight needs a generative model in two parts, prior() and likelihood(z); "
                     f"{type(generative).__name__} has only log_joint, so its KL cannot be weighted"
                 )

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from aevb.distributions import Normal, kl_divergence, positive_scale
+from aevb.errors import UnavailableError
 from aevb.estimators import AbstractEstimator, minibatch_bound
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
 
@@ -85,7 +86,7 @@ def full_vb(
 
     Raises:
         ValueError: a scale is not positive.
-        TypeError: the estimator is not one of the ELBO, so that L would be no bound on log p(X) of this form.
+        UnavailableError: the estimator is not one of the ELBO, so that L would be no bound on log p(X) of this form.
 
     Example:
         See `examples/full_vb.py`, where the posterior is known in closed form.
@@ -93,7 +94,7 @@ def full_vb(
     if not (prior_scale > 0 and init_scale > 0):
         raise ValueError(f"prior_scale and init_scale must be positive, got {prior_scale} and {init_scale}")
     if estimator.bound_name != "elbo":
-        raise TypeError(
+        raise UnavailableError(
             f"full VB is derived for the ELBO; {type(estimator).__name__} estimates its {estimator.bound_name}"
         )
     params, static = eqx.partition((untie(generative), recognition), eqx.is_inexact_array)

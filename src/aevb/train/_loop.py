@@ -64,7 +64,7 @@ class EpochSummary(NamedTuple):
     """One epoch's outcome. Means are over rows, in nats per example, summed in float64 on the host.
 
     They average over the epoch while the parameters move, as training curves commonly do; steps that were skipped
-    are left out of them.
+    are left out of them, and NaN is what an epoch has in which all were. None: what the model does not tell.
     """
 
     epoch: int  # counted from 1
@@ -134,22 +134,18 @@ def epochs(
 
 def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray, seconds: float) -> EpochSummary:
     weights = np.where(good, sizes, 0.0)
-    total = max(float(weights.sum()), 1.0)
+    total = float(weights.sum())
 
-    def mean(values: Any) -> float | None:
-        return None if values is None else float(np.sum(np.where(good, values, 0.0) * weights) / total)
+    def mean(values: Any) -> float:
+        return float(np.sum(np.where(good, values, 0.0) * weights) / total) if total else float("nan")
 
-    bound, objective, grad_norm = mean(metrics.bound), mean(metrics.objective), mean(metrics.grad_norm)
-    assert bound is not None
-    assert objective is not None
-    assert grad_norm is not None
     return EpochSummary(
         epoch=epoch + 1,
-        bound=bound if good.any() else float("nan"),
-        objective=objective if good.any() else float("nan"),
-        log_likelihood=mean(metrics.log_likelihood),
-        kl=mean(metrics.kl),
-        grad_norm=grad_norm,
+        bound=mean(metrics.bound),
+        objective=mean(metrics.objective),
+        log_likelihood=None if metrics.log_likelihood is None else mean(metrics.log_likelihood),
+        kl=None if metrics.kl is None else mean(metrics.kl),
+        grad_norm=mean(metrics.grad_norm),
         skipped_steps=int(np.sum(~good)),
         seconds=seconds,
         examples_per_second=float(sizes.sum()) / seconds,

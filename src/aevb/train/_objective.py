@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aevb.distributions import kl_per_dimension
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel
+from aevb.errors import UnavailableError
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    posterior_and_prior,
+)
 
 
 class FreeBits(NamedTuple):
@@ -35,15 +41,15 @@ def free_bits_kl(
     """sum_g max(lambda, 1/M sum_i KL_g(x_i)), in nats per example.
 
     Raises:
-        TypeError: the model has only `log_joint`, or posterior and prior do not fall apart into dimensions.
+        UnavailableError: the model has only `log_joint`, or posterior and prior do not fall apart into dimensions.
         ValueError: the groups do not divide the latent dimensions.
     """
     if not isinstance(generative, AbstractPriorLikelihood):
-        raise TypeError(
+        raise UnavailableError(
             f"free bits need a generative model in two parts, prior() and likelihood(z); {type(generative).__name__} "
             "has only log_joint, so its KL is unknown"
         )
-    per_row = jax.vmap(lambda x: kl_per_dimension(recognition.posterior(x), generative.prior()))(batch)
+    per_row = jax.vmap(lambda x: kl_per_dimension(*posterior_and_prior(generative, recognition, x)))(batch)
     per_dimension = jnp.mean(per_row, axis=0)
     if per_dimension.size % free_bits.group_size:
         raise ValueError(
