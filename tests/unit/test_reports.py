@@ -244,14 +244,19 @@ def test_rows_that_were_trained_on_are_not_held_against_samples(fitted):
     assert "No check of copies" not in everything.words
 
 
-def test_training_rows_have_binarisation_noise_of_their_own():
+@pytest.fixture(scope="module")
+def grey(fitted):
+    """The same models, for pixels of 0 to 255 that are binarised at random."""
+    changes = {"binarization": "dynamic", "maximum": 255.0, "binary": False, "scaling": "none"}
+    return dataclasses.replace(fitted, preprocessing=dataclasses.replace(fitted.preprocessing, **changes))
+
+
+def test_training_rows_have_binarisation_noise_of_their_own(grey):
     """Row i of the training part and row i of the held-out part with the same noise are alike where both are grey."""
-    grey = np.full((300, 6, 6), 128, np.uint8)
-    grey[0, 0, 0] = 255
-    fitted = aevb.fit(grey, likelihood="bernoulli", binarization="dynamic", latent_dim=2, **SMALL | {"epochs": 1})
-    held_out, training = fitted.prepare(grey)[1], fitted.prepare(grey, part="training")[1]
+    rows = np.full((300, 6, 6), 128, np.uint8)
+    held_out, training = grey.prepare(rows)[1], grey.prepare(rows, part="training")[1]
     # What held-out rows are binarised to must not change, or results could not be compared with earlier ones.
-    np.testing.assert_array_equal(held_out, fix(fitted.preprocessing, grey.reshape(300, 36), jax.random.key(784)))
+    np.testing.assert_array_equal(held_out, fix(grey.preprocessing, rows.reshape(300, 36), jax.random.key(784)))
     shared = np.mean(held_out == training)
     assert abs(shared - 0.5) < 5 * 0.5 / np.sqrt(held_out.size)
     # The ideal model of these data: fair pixels. It neither copies nor lies too far away.
@@ -263,16 +268,13 @@ def test_training_rows_have_binarisation_noise_of_their_own():
     assert bad.p_value_farther < 1e-6
 
 
-def test_the_report_gives_training_rows_their_own_noise(monkeypatch):
-    grey = (IMAGES * 128).astype(np.uint8)
-    grey[0, 0, 0] = 255
-    fitted = aevb.fit(grey, likelihood="bernoulli", binarization="dynamic", latent_dim=2, **SMALL | {"epochs": 1})
-    seen = []
+def test_the_report_gives_training_rows_their_own_noise(grey, monkeypatch):
+    rows, seen = (TEST * 128).astype(np.uint8), []
     monkeypatch.setattr(make_module, "diagnose", lambda subject, on_progress: seen.append(subject) or iter(()))
-    make_report(fitted, grey, settings=ReportSettings(num_samples=5), train_rows=grey)
+    make_report(grey, rows, settings=ReportSettings(num_samples=200), train_rows=rows)
     (found,) = seen
-    np.testing.assert_array_equal(found.x, fitted.prepare(grey)[1])
-    np.testing.assert_array_equal(found.train, fitted.prepare(grey, part="training")[1])
+    np.testing.assert_array_equal(found.x, grey.prepare(rows)[1])
+    np.testing.assert_array_equal(found.train, grey.prepare(rows, part="training")[1])
     assert (found.x != found.train).any()
     assert found.log_p.method == "is"
     assert set(found.log_p.per_row) >= {"log_likelihood", "standard_error", "khat"}
