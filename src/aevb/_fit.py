@@ -21,9 +21,10 @@ from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, fix
 from aevb.errors import ConfigError, DivergenceError, GuessWarning
-from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
+from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import build
 
+from ._measures import log_jacobian, measures
 from ._plan import Plan, make_plan
 from ._progress import watched_progress
 from ._splits import Splits, load_splits
@@ -135,7 +136,7 @@ class _Trainer:
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
         assert config.batch_size is not None
-        self.steps_per_epoch = steps_per_epoch = -(-num_examples // config.batch_size)
+        steps_per_epoch = -(-num_examples // config.batch_size)
         self.rows, prepare = preprocessing.staged(splits.train.rows)
         generative, recognition = build(
             self.architecture,
@@ -172,6 +173,8 @@ class _Trainer:
             kl_weight=kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
             free_bits=train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
         )
+        # Nats that turn a log density of the scaled data into one in the data's own units.
+        self.units = log_jacobian(self.architecture, preprocessing)
         self.validation = None
         if splits.validation is not None:
             self.validation = fix(preprocessing, splits.validation.rows, jax.random.key(BINARIZATION_KEY))
@@ -194,24 +197,22 @@ class _Trainer:
             num_epochs=config.epochs,
         ):
             self.state = state
-            skipped = summary.skipped_steps == self.steps_per_epoch
-            parts: dict[str, tuple[float | None, ...]] = {"train": (None, None, None)}
-            if not skipped:  # or there is no number to report
-                assert summary.log_likelihood is not None
-                assert summary.kl is not None
-                elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
-                parts["train"] = (elbo, summary.log_likelihood, summary.kl)
+            assert summary.log_likelihood is not None
+            assert summary.kl is not None
+            elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
+            parts: dict[str, tuple[float, float, float]] = {"train": (elbo, summary.log_likelihood, summary.kl)}
             if self.validation is not None:
                 parts["validation"] = self._validate()
             record: Record = {"epoch": summary.epoch}
-            for part, terms in parts.items():
+            for part, (bound, reconstruction, kl) in parts.items():
+                terms = (bound + self.units, reconstruction + self.units, kl)
                 record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
             if self.estimator.bound_name != "elbo":
-                record[f"train_{self._called(self.estimator.bound_name)}"] = None if skipped else _finite(summary.bound)
+                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound + self.units)
             if config.kl_weight != 1.0 or config.kl_warmup or config.free_bits:
-                record["train_objective"] = None if skipped else _finite(summary.objective)
+                record["train_objective"] = _finite(summary.objective + self.units)
             record |= {
-                "grad_norm": None if skipped else _finite(summary.grad_norm),
+                "grad_norm": _finite(summary.grad_norm),
                 "skipped_steps": summary.skipped_steps,
                 "seconds": summary.seconds,
                 "examples_per_second": summary.examples_per_second,
@@ -223,13 +224,10 @@ class _Trainer:
             counted = [part for part in parts if part != "train" or not math.isnan(summary.bound)]
             bounds = [record[f"{part}_{names[0]}"] for part in counted]
             if None in bounds:
-                what = (
-                    f"every step of epoch {summary.epoch} had a non-finite bound or gradient and was skipped"
-                    if skipped
-                    else f"after epoch {summary.epoch} the bound on the training or validation rows is not finite"
-                )
                 raise DivergenceError(
-                    f"training stopped: {what}. The last good parameters are kept. Try a smaller learning rate"
+                    f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
+                    "not "
+                    "finite. The last good parameters are kept. Try a smaller learning rate"
                 )
             if bounds:
                 waited = 0 if bounds[-1] > self.best else waited + 1
@@ -243,13 +241,17 @@ class _Trainer:
                 return "interrupted"
         return "finished"
 
-    def _validate(self) -> tuple[float | None, ...]:
+    def _validate(self) -> tuple[float, float, float]:
         generative, recognition = self.algorithm.model(self.state)
         assert self.validation is not None
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, self.validation, key, estimator=self.for_evaluation)
-        return tuple(None if term is None else evaluate.mean(term).value for term in estimate)
+        assert estimate.log_likelihood is not None
+        assert estimate.kl is not None
+        terms = (estimate.bound, estimate.log_likelihood, estimate.kl)
+        bound, reconstruction, kl = (evaluate.mean(term).value for term in terms)
+        return bound, reconstruction, kl
 
     def _called(self, bound_name: str) -> str:
         return f"grey_{bound_name}" if self.preprocessing.grey else bound_name

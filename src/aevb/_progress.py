@@ -9,7 +9,7 @@ from typing import Any
 
 from aevb._splits import Splits
 from aevb.config import Config
-from aevb.data import choose_preprocessing, is_binary
+from aevb.data import is_binary
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -39,12 +39,12 @@ class LineProgress(Progress):
     """One plain line per epoch, for logs and pipes."""
 
     def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
-        self.epochs, self.units = config.epochs, _units(config, splits)
+        self.epochs = config.epochs
         for line in describe(config, splits, directory):
             self.say(line)
 
     def epoch(self, record: Record) -> None:
-        self.say(f"epoch {record['epoch']}/{self.epochs}  {summary(record, self.units)}")
+        self.say(f"epoch {record['epoch']}/{self.epochs}  {summary(record)}")
 
     def say(self, text: str) -> None:
         print(text, flush=True)
@@ -73,12 +73,11 @@ class BarProgress(Progress):
     def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         for line in describe(config, splits, directory):
             self.say(line)
-        self.units = _units(config, splits)
         self.task = self.bar.add_task("compiling", total=config.epochs)
         self.bar.start()
 
     def epoch(self, record: Record) -> None:
-        self.bar.update(self.task, advance=1, description=summary(record, self.units))
+        self.bar.update(self.task, advance=1, description=summary(record))
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -144,31 +143,21 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
     return lines
 
 
-def _units(config: Config, splits: Splits) -> float:
-    """Nats to add to a log density of the scaled data to have it in their own units, as every table has it."""
-    if config.scaling not in ("unit", "standardize"):
-        return 0.0
-    if config.likelihood == "auto" or config.likelihood == "discretized-logistic":
-        return 0.0  # not resolved; probabilities, which have no unit
-    preprocessing = choose_preprocessing(splits.train, config.likelihood, config.binarization, config.scaling)
-    return preprocessing.log_jacobian(splits.train.num_columns)
-
-
-def summary(record: Record, units: float = 0.0) -> str:
-    """One epoch in a few words; `units` are added to its bounds."""
+def summary(record: Record) -> str:
+    """One epoch in a few words."""
     names = [key.removeprefix("train_") for key in record if key.startswith("train_")]
     bound = names[0]
-    text = f"{bound.replace('_', ' ')} train {_nats(record[f'train_{bound}'], units)}"
+    text = f"{bound.replace('_', ' ')} train {_nats(record[f'train_{bound}'])}"
     if f"validation_{bound}" in record:
-        text += f" validation {_nats(record[f'validation_{bound}'], units)}"
+        text += f" validation {_nats(record[f'validation_{bound}'])}"
     text += f"  {record['examples_per_second']:,.0f} examples/s"
     if record["skipped_steps"]:
         text += f"  {record['skipped_steps']} steps skipped (not finite)"
     return text
 
 
-def _nats(value: float | None, units: float) -> str:
-    return "not finite" if value is None else f"{value + units:.2f}"
+def _nats(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f}"
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from aevb.models import (
 )
 
 from ._html import summary_html
+from ._measures import log_jacobian, measures
 
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
@@ -65,6 +66,8 @@ class Latents(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """How good a model is on some rows; all in nats per example, higher is better (but `kl`).
+
+    Log densities are in the data's own units; less `log_jacobian` they are those of the scaled data.
 
     `bound` is the ELBO, `reconstruction` its term E_q[log p(x | z)], `kl` its other term, D_KL(q(z | x) || p(z)): in
     closed form, or where there is none, from the same sample of z (`kl_is_exact` says which).
@@ -166,10 +169,10 @@ class FittedModel:
 
     @property
     def log_jacobian(self) -> float:
-        """Nats to add to a log density to have it in the data's own units; 0 for probabilities, which have no unit."""
-        if self.architecture.likelihood == "discretized-logistic":
-            return 0.0
-        return self.preprocessing.log_jacobian(self.architecture.data_dim)
+        """Nats by which a log density in the data's own units, as it is told everywhere, is above that of the scaled
+        data, as the models have it; 0 for probabilities, which have no unit.
+        """
+        return log_jacobian(self.architecture, self.preprocessing)
 
     @property
     def has_standard_normal_prior(self) -> bool:
@@ -255,8 +258,8 @@ class FittedModel:
 
         See `aevb.evaluate.quadrature_log_likelihood` and `aevb.evaluate.log_likelihood`.
 
-        Rows that the model saw binarised at random are binarised once, with a fixed key. Densities of scaled data
-        are those of the scaled values; add `preprocessing.log_jacobian(D)` to have them in the data's own units.
+        Rows that the model saw binarised at random are binarised once, with a fixed key. Densities are in the data's
+        own units, whatever the scaling.
 
         Args:
             rows: as everywhere.
@@ -322,8 +325,8 @@ class FittedModel:
             log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Key.IMPORTANCE)))
         return Evaluation(
             measures=self.measures,
-            bound=evaluate.mean(estimate.bound),
-            reconstruction=evaluate.mean(estimate.log_likelihood),
+            bound=evaluate.mean(np.asarray(estimate.bound, np.float64) + self.log_jacobian),
+            reconstruction=evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + self.log_jacobian),
             kl=evaluate.mean(estimate.kl),
             kl_is_exact=isinstance(estimator, SgvbB),
             log_likelihood=log_likelihood,
@@ -368,8 +371,10 @@ class FittedModel:
 
     def _log_p(self, x: np.ndarray, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
         if method == "quadrature":
-            return evaluate.quadrature_log_likelihood(self.generative, x).log_likelihood
-        return evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
+            log_p = evaluate.quadrature_log_likelihood(self.generative, x).log_likelihood
+        else:
+            log_p = evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
+        return np.asarray(log_p, np.float64) + self.log_jacobian
 
     def _dataset(self, rows: Any) -> Dataset:
         dataset = load_data(rows)
@@ -401,13 +406,6 @@ def load(path: str | Path) -> FittedModel:
         aevb.errors.ModelFileError: no/such/run: there is no such file or run directory; give one that `aevb fit` made
     """
     return FittedModel(**modelfile.read(path))
-
-
-def measures(preprocessing: Preprocessing) -> tuple[str, str, str]:
-    """Names of the bound, its reconstruction term and its KL, for data that are prepared in this way."""
-    if preprocessing.grey:
-        return ("grey_objective", "negative_cross_entropy", "kl")
-    return ("elbo", "reconstruction", "kl")
 
 
 CHUNK = 10_000

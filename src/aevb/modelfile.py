@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from aevb._container import read_container, write_container
+from aevb._measures import log_jacobian
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
 from aevb.models import AbstractGenerativeModel, Architecture, build, tie, untie
 
-FORMAT = 2  # 1 called the reconstruction term log_likelihood
+FORMAT = 2  # 1 called the reconstruction term log_likelihood, and had log densities of the scaled data
 MODEL_FILE = "model.safetensors"
 
 _SECTIONS = {"format", "aevb_version", "architecture", "config", "data", "history", "preprocessing", "result"}
@@ -128,7 +129,8 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
         raise ValueError("history must be a list of objects and result an object")
     if header["format"] == 1:
-        history, result = [_renamed(record) for record in history], _renamed(result)
+        units = log_jacobian(architecture, preprocessing)
+        history, result = [_upgraded(record, units) for record in history], _upgraded(result, units)
     return {
         "config": config,
         "architecture": architecture,
@@ -142,15 +144,25 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     }
 
 
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """History or result of a file of format 1, in which the reconstruction term was called log_likelihood."""
-    old = {"log_likelihood", "train_log_likelihood", "validation_log_likelihood"}
-    return {
-        name.replace("log_likelihood", "reconstruction") if name in old else name: _renamed(value)
-        if isinstance(value, dict)
-        else value
-        for name, value in content.items()
-    }
+# Log densities in a history or result of format 1.
+_OLD = ("elbo", "log_likelihood", "bound", "objective")
+
+
+def _upgraded(content: dict[str, Any], units: float) -> dict[str, Any]:
+    """History or result of a file of format 1: the reconstruction term was called log_likelihood there, and log
+    densities were of the scaled data.
+    """
+    new: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = _upgraded(value, units) if name == "evaluation" else value
+            if name.endswith(_OLD) and isinstance(value.get("mean"), float):
+                value = {**value, "mean": value["mean"] + units}
+        elif name.endswith(_OLD) and isinstance(value, float):
+            value = value + units
+        plain = name in ("log_likelihood", "train_log_likelihood", "validation_log_likelihood")
+        new[name.replace("log_likelihood", "reconstruction") if plain else name] = value
+    return new
 
 
 def _check_agreement(architecture: Architecture, config: Config, preprocessing: Preprocessing) -> None:

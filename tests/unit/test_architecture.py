@@ -30,6 +30,7 @@ LAYERS = [
         "_splits",
         "_plan",
         "_fit",
+        "_measures",
         "_progress",
         "_html",
         "plots",

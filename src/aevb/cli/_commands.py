@@ -143,7 +143,7 @@ def evaluate(args: argparse.Namespace) -> int:
         _tables.print_report(report)  # before the files, which a full disk may refuse
     if not args.quick:
         where = Path(args.output) if args.output else RunDirectory.create_numbered(run, "evaluation").path
-        files = save_report(report, where, fitted.event_shape, str(args.run), on_failure=_say)
+        files = save_report(report, where, str(args.run), on_failure=_say)
         if not args.json:
             _tables.print_files(files)
     return 0

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aevb._measures import about_units
 from aevb.evaluate import EstimatorNoise, Mean
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
-from aevb.reports import Compared, Report, about_units, nats, numbers
+from aevb.reports import WORDS, Compared, Report, nats, numbers
 
 from ._words import as_flags, in_encoding
 
@@ -69,11 +70,11 @@ def print_report(report: Report) -> None:
     """The numbers, and what they mean in words."""
     print_evaluation(report.content, report.content["part"])
     console = _console()
-    for verdict in report.verdicts:
-        console.print(f"* {as_flags(verdict)}", markup=False)
-    if report.content["lowest_rows"]:
-        rows = ", ".join(str(item["row"]) for item in report.content["lowest_rows"][:10])
-        console.print(f"* Rows with the lowest score, from 0: {rows}.", markup=False)
+    for answer in report.answers:
+        console.print(f"\n[bold]{escape(answer.question)}[/bold] {escape(as_flags(answer.text))}")
+    console.print()
+    for section in report.sections:
+        console.print(f"* {section.question} {as_flags(section.headline)}", markup=False)
 
 
 def print_comparison(lines: Sequence[Compared], part: str) -> None:
@@ -92,6 +93,9 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
         rows.append((line.name, *values))
     _print_table(f"nats per example, {n} rows of {part}; differences row by row", columns, rows, paths=True)
     console = _console()
+    if len({line.method for line in lines}) > 1:
+        by = ", ".join(f"{line.name} {WORDS[line.method]}" for line in lines)
+        console.print(f"log p(x) by: {by}. Importance sampling is a little low in expectation.", markup=False)
     jacobians = {line.log_jacobian for line in lines}
     if jacobians != {0.0}:
         same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""

@@ -5,6 +5,7 @@ from ._ais import BidirectionalGap as BidirectionalGap
 from ._ais import annealed_importance_sampling as annealed_importance_sampling
 from ._ais import bidirectional_gap as bidirectional_gap
 from ._annealing import Annealing as Annealing
+from ._baseline import independent_columns as independent_columns
 from ._calibration import Calibration as Calibration
 from ._calibration import rank_calibration as rank_calibration
 from ._calibration import simulation_based_calibration as simulation_based_calibration
@@ -50,3 +51,6 @@ from ._quadrature import quadrature_log_likelihood as quadrature_log_likelihood
 from ._summary import Mean as Mean
 from ._summary import mean as mean
 from ._words import Verdict as Verdict
+from ._words import above as above
+from ._words import below as below
+from ._words import minus as minus

@@ -57,7 +57,10 @@ def calibration_verdict(calibration: Calibration) -> Verdict:
         f"q(z | x) differs from the model's posterior: {len(wrong)} of {num_quantities} quantities show it in {n} "
         "simulations.",
         f"{'; '.join(told)}{more} (limit {limit:.2g}). Do not take the spreads and intervals of q(z | x) at their "
-        f"word; longer training, a larger encoder or a richer posterior may help. {scope}",
+        f"word. {scope}",
+        "Longer training, a larger encoder (--hidden) or a richer posterior (--posterior) may bring q(z | x) nearer "
+        "to the "
+        "posterior.",
     )
 
 
@@ -97,6 +100,7 @@ def predictive_verdict(check: PredictiveCheck) -> Verdict:
         f"{len(bad)} of {num} statistics of the data {'is' if len(bad) == 1 else 'are'} not reproduced: "
         f"{', '.join(check.names[i] for i in bad)}.",
         f"{'; '.join(parts)}. {how}",
+        "A larger network, more latent dimensions (--latent-dim) or another --likelihood may fit the data better.",
     )
 
 
@@ -159,7 +163,8 @@ def memorisation_verdict(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"
     if min(nearer, close) < _COPIES_ALPHA:
         return Verdict(
             f"Samples are too near to training rows: {distance}.",
-            f"{numbers} Either training rows are copied, or samples vary less than data do. Look at the nearest pairs.",
+            f"{numbers} Either training rows are copied, or samples vary less than data do.",
+            "Look at the samples beside their nearest training rows.",
         )
     if farther < _COPIES_ALPHA:
         return Verdict(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ._gaps import GaussianFamily, InferenceGaps
-from ._summary import Mean, mean
+from ._summary import mean
 from ._words import SIGMAS, Verdict, above, below, minus, nats
 
 # A gap that is tight; a share of rows without a trustworthy log p(x) that is worth a warning; the limit of k-hat.
@@ -47,22 +47,21 @@ def gaps_verdict(
     else:
         headline = f"The ELBO cannot be told from log p(x): the difference is {nats(gap)} nats {rows}."
     trusted = exact or khat is None or not np.mean(khat > _KHAT) > _SHARE
-    details = []
     if posterior in _OWN:
-        details += _parts(gaps, _OWN[posterior], trusted)
+        details, advice = _parts(gaps, _OWN[posterior], trusted)
     else:
-        details += _against_gaussians(gaps["full-covariance"], posterior)
+        details, advice = _against_gaussians(gaps["full-covariance"], posterior)
     if not trusted:
         assert khat is not None
         details.append(
             f"In {100 * np.mean(khat > _KHAT):.0f} % of the rows log p(x) may be too low (k-hat above {_KHAT}), and "
             "the gap larger."
         )
-    return Verdict(headline, " ".join(details))
+    return Verdict(headline, " ".join(details), advice)
 
 
-def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, trusted: bool) -> list[str]:
-    """The encoder's part and the family's, where the posterior is one of the two families."""
+def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, trusted: bool) -> tuple[list[str], str]:
+    """The encoder's part and the family's, where the posterior is one of the two families; and advice."""
     g, full = gaps[own], gaps["full-covariance"]
     gap, encoder, family = mean(g.gap), mean(g.amortisation_gap), mean(g.approximation_gap)
     name = "diagonal Gaussian" if own == "diagonal" else "Gaussian of full covariance"
@@ -88,7 +87,7 @@ def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, tr
     else:
         told.append(f"What the {name} itself loses cannot be told from zero ({nats(family)} nats).")
     if below(encoder) or below(family):
-        return told
+        return told, ""
     won = mean(full.optimised_elbo - g.optimised_elbo)
     if own == "diagonal" and above(family):
         told.append(
@@ -96,36 +95,32 @@ def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, tr
             if above(won)
             else f"What a full covariance would win of that cannot be told from zero ({nats(won)} nats)."
         )
-    return told + _advice(gap, encoder, family, mean(g.amortisation_gap - g.approximation_gap), own, won, trusted)
-
-
-def _advice(
-    gap: Mean, encoder: Mean, family: Mean, difference: Mean, own: GaussianFamily, won: Mean, trusted: bool
-) -> list[str]:
     if trusted and gap.value + SIGMAS * gap.standard_error < _TIGHT:
-        return ["The bound is tight."]
+        return [*told, "The bound is tight."], ""
+    difference = mean(g.amortisation_gap - g.approximation_gap)
     if above(difference) and above(encoder):
-        return ["A larger encoder (--hidden) or longer training may tighten the bound most."]
+        return told, "A larger encoder (--hidden) or longer training may tighten the bound most."
     if below(difference) and above(family):
         helps = own == "diagonal" and above(won) and won.value > 0.5 * family.value
         richer = "--posterior full-covariance" if helps else "--posterior iaf or coupling"
-        return [f"A richer posterior ({richer}) may tighten the bound most."]
+        return told, f"A richer posterior ({richer}) may tighten the bound most."
     if above(encoder) or above(family):
-        return ["Which of the two parts is larger cannot be told from these rows."]
-    return []
+        told.append("Which of the two parts is larger cannot be told from these rows.")
+    return told, ""
 
 
-def _against_gaussians(full: InferenceGaps, posterior: str) -> list[str]:
-    """Where the posterior is neither family, its gap does not fall into the two parts."""
+def _against_gaussians(full: InferenceGaps, posterior: str) -> tuple[list[str], str]:
+    """Where the posterior is neither family, its gap does not fall into the two parts; and advice."""
     won = mean(full.amortisation_gap)
     best = "the best Gaussian of full covariance for each row"
     if above(won):
         advice = (
-            "longer training or a larger encoder (--hidden) may do as well."
+            "Longer training or a larger encoder (--hidden) may tighten the bound."
             if posterior in _FLOWS
-            else "a richer posterior (--posterior full-covariance, iaf or coupling) or longer training may do as well."
+            else "A richer posterior (--posterior full-covariance, iaf or coupling) or longer training may tighten "
+            "the bound."
         )
-        return [f"The encoder is {nats(won)} nats below {best}: {advice}"]
+        return [f"The encoder is {nats(won)} nats below {best}."], advice
     if below(won):
-        return [f"The encoder is {nats(minus(won))} nats above {best}: no Gaussian would tighten the bound."]
-    return [f"The encoder cannot be told from {best} (the difference is {nats(won)} nats)."]
+        return [f"The encoder is {nats(minus(won))} nats above {best}: no Gaussian would tighten the bound."], ""
+    return [f"The encoder cannot be told from {best} (the difference is {nats(won)} nats)."], ""

@@ -29,7 +29,7 @@ def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
     are = "dimension is" if num_dims == 1 else "dimensions are"
     details = [_idle(d), _correlated_pair(d), _fit_of_prior(d)]
     headline = f"{d.num_active} of {num_dims} latent {are} active; {_information(d)}."
-    return Verdict(headline, " ".join(s for s in details if s))
+    return Verdict(headline, " ".join(s for s in details if s), _advice(d))
 
 
 def _information(d: LatentDiagnostics) -> str:
@@ -39,6 +39,14 @@ def _information(d: LatentDiagnostics) -> str:
     if low <= 0:
         return f"what z tells about x cannot be told from zero (at most {up(high)} nats)"
     return f"z carries between {down(low)} and {up(high)} nats about x"
+
+
+def _advice(d: LatentDiagnostics) -> str:
+    if d.num_active == 0 and d.mutual_information.interval(SIGMAS)[1] <= _LITTLE:
+        return "z is hardly used: try --kl-warmup or --free-bits."
+    if d.aggregate_kl.interval(SIGMAS)[0] > _FAR_PRIOR:
+        return "A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data."
+    return ""
 
 
 def _idle(d: LatentDiagnostics) -> str:
@@ -53,7 +61,7 @@ def _idle(d: LatentDiagnostics) -> str:
             return "The posterior means hardly move with x: z tells of x by the shape of q(z | x)." + cost
         if high > _LITTLE:
             return "The posterior means hardly move with x." + cost
-        return f"The posterior looks collapsed: its means hardly move with x.{cost} Try --kl-warmup or --free-bits."
+        return f"The posterior looks collapsed: its means hardly move with x.{cost}"
     rest = "other one" if len(idle) == 1 else f"other {len(idle)}"
     if d.kl_per_dimension is None:
         return f"The posterior mean of the {rest} hardly moves with x."
@@ -83,7 +91,7 @@ def _fit_of_prior(d: LatentDiagnostics) -> str:
     if low > _FAR_PRIOR:
         return (
             f"The z of data are at least {down(low)} nats from the prior: samples from p(z) may come from where few z "
-            "of data lie; a prior that is learned (--prior mixture, vamp or flow) may mend it."
+            "of data lie."
         )
     n, saturated = d.mutual_information.lower.num_rows, d.num_saturated
     if high <= _FAR_PRIOR:

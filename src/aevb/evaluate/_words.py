@@ -15,6 +15,7 @@ class Verdict(NamedTuple):
 
     headline: str  # one line
     details: str  # the rest: none or more sentences
+    advice: str = ""  # what to do about it, in one sentence; empty where nothing is asked for
 
     def __str__(self) -> str:
         return " ".join(part for part in self if part)
@@ -26,10 +27,12 @@ def above(m: Mean) -> bool:
 
 
 def below(m: Mean) -> bool:
+    """The same on its lower side."""
     return m.value + SIGMAS * m.standard_error < 0
 
 
 def minus(m: Mean) -> Mean:
+    """With the other sign."""
     return m._replace(value=-m.value)
 
 

@@ -14,7 +14,6 @@ from ._draw import LEGEND, PALETTE, TRAIN, VALIDATION, Fitted, Target, panels_of
 TITLES = {
     "elbo": "Bound (ELBO)",
     "reconstruction": "Reconstruction E_q[log p(x|z)]",
-    "log_likelihood": "Reconstruction E_q[log p(x|z)]",  # its name in older files
     "kl": "KL divergence",
     "grey_objective": "Objective on grey pixels",
     "negative_cross_entropy": "Reconstruction (minus cross-entropy)",
@@ -24,8 +23,6 @@ TITLES = {
 def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
     """Bound, reconstruction term and KL over the epochs, in nats per example, for training and validation data.
 
-    Densities are in the data's own units, as in every table (`history` has those of the scaled data).
-
     The first epochs can lie so far off that the rest looks flat. So each panel spans the 10 % to 90 % quantiles of the
     last three quarters of the epochs (both curves) and as far again to either side, widened to hold the last epoch and
     cut to the data. What lies outside runs off the panel.
@@ -33,14 +30,13 @@ def plot_history(fitted: Fitted, *, axes: Target = None) -> NDArray[Any]:
     if not fitted.history:
         raise ValueError("expected a history of one epoch or more, came none: the model has not been trained")
     panels = panels_of(axes, len(fitted.measures), (3.6, 3.0), columns=3)
-    for i, (ax, measure) in enumerate(zip(panels, fitted.measures, strict=True)):
+    for ax, measure in zip(panels, fitted.measures, strict=True):
         curves = []
-        units = fitted.log_jacobian if i < 2 else 0.0  # the bound and the reconstruction term are densities of x
         for part, colour, line, marker in (("train", TRAIN, "-", "o"), ("validation", VALIDATION, "--", "s")):
             name = f"{part}_{measure}"
             points = [(epoch["epoch"], epoch[name]) for epoch in fitted.history if epoch.get(name) is not None]
             if points:
-                curves.append(np.array(points, dtype=float) + np.array([0.0, units]))
+                curves.append(np.array(points, dtype=float))
                 marker = marker if len(points) <= 20 else ""
                 ax.plot(*curves[-1].T, color=colour, linestyle=line, marker=marker, markersize=4, label=part)
         ax.set(title=TITLES.get(measure, measure.replace("_", " ")), xlabel="epoch", ylabel="nats per example")

@@ -7,8 +7,9 @@ from ._make import Report as Report
 from ._make import make_report as make_report
 from ._page import numbers as numbers
 from ._page import save_report as save_report
+from ._sections import Answer as Answer
+from ._sections import Section as Section
+from ._settings import WORDS as WORDS
 from ._settings import ReportSettings as ReportSettings
-from ._units import about_units as about_units
-from ._units import in_data_units as in_data_units
 from ._verdicts import cells as cells
 from ._verdicts import nats as nats

@@ -15,6 +15,7 @@ from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._log_p import Progress
 from ._settings import WORDS
+from ._verdicts import plain
 
 # Each is a matter of seconds to a minute for an image model.
 LATENT_ROWS, GAP_ROWS, SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 10_000, 50, 500, 1000, 1000, 500
@@ -25,6 +26,12 @@ class LogP(NamedTuple):
 
     method: str  # of `ReportSettings`
     per_row: Mapping[str, np.ndarray]  # (M,) each: log_likelihood and standard_error, nats; khat where there is one
+
+    @classmethod
+    def of(cls, method: str, per_row: Mapping[str, np.ndarray]) -> "LogP":
+        """Of what a method tells of each row: quadrature's `error` is the error of the log-likelihood."""
+        error = per_row["error"] if method == "quadrature" else per_row["standard_error"]
+        return cls(method, {**per_row, "standard_error": error})
 
     @property
     def is_exact(self) -> bool:
@@ -55,16 +62,17 @@ class Finding(NamedTuple):
     headline: str  # one line
     verdict: str  # the details; may be empty
     pictured: dict[str, Any]
+    advice: str = ""  # what to do about it; may be empty
 
     @classmethod
     def of(cls, content: dict[str, Any], verdict: evaluate.Verdict, pictured: dict[str, Any]) -> "Finding":
         """With the words of `aevb.evaluate`."""
-        return cls(content, verdict.headline, verdict.details, pictured)
+        return cls(content, verdict.headline, verdict.details, pictured, verdict.advice)
 
     @property
     def words(self) -> str:
-        """Headline and details."""
-        return " ".join(part for part in (self.headline, self.verdict) if part)
+        """Headline, details and advice."""
+        return " ".join(part for part in (self.headline, self.verdict, self.advice) if part)
 
 
 def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Finding]]:
@@ -87,11 +95,6 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
         except UnavailableError as error:
             yield name, Finding({"left_out": str(error)}, f"No {name} check.", f"The reason: {error}.", {})
     on_progress("diagnostics", len(stages), len(stages))
-
-
-def plain(m: evaluate.Mean) -> dict[str, float]:
-    """A mean for the report."""
-    return {"mean": m.value, "standard_error": m.standard_error}
 
 
 def _latent(subject: Subject) -> Finding:
@@ -159,7 +162,8 @@ def _generation(subject: Subject) -> Finding:
     if subject.train is not None:
         copies, nearest = _copies(subject, samples, subject.train, content)
         # Whether rows are copied comes first: it is the graver question.
-        verdict = evaluate.Verdict(copies.headline, " ".join(part for part in (copies.details, *verdict) if part))
+        details = " ".join(part for part in (copies.details, *verdict) if part)
+        verdict = evaluate.Verdict(copies.headline, details, copies.advice)
         pictured["nearest"] = nearest
     return Finding.of(content, verdict, pictured)
 

@@ -1,31 +1,54 @@
-"""What the numbers mean, in plain words."""
+"""What the score of the rows means, in plain words; each sentence says no more than the numbers beside it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from aevb.evaluate import KHAT_LIMIT as KHAT_LIMIT
-from aevb.evaluate import untrustworthy
+from aevb.evaluate import Mean, above, below, mean, minus, untrustworthy
 
 from ._settings import KEYS, WORDS, ReportSettings
-from ._units import in_data_units
 
-# A share of rows with such weights that is worth a warning, and an effective sample size that is too small for one.
+# A share of rows with a doubtful estimate that is worth a warning, and an effective sample size that is too small for
+# one.
 _SHARE, _FEW = 0.05, 2.0
 # Nats of error below which a row counts as resolved by quadrature: twice its tolerance, for rounding.
 RESOLVED = 0.002
+_AGAINST = "a model of independent columns"
 
 
-def nats(mean: Mapping[str, Any]) -> str:
+class Trust(NamedTuple):
+    """Whether the estimate of log p(x) can be believed, and what to do where it cannot."""
+
+    text: str
+    advice: str = ""
+
+
+class Scores(NamedTuple):
+    """What the words are about."""
+
+    content: Mapping[str, Any]  # of the report
+    settings: ReportSettings  # resolved
+    elbo: np.ndarray  # of the rows that log p(x) was estimated on, (M,)
+    per_row: Mapping[str, np.ndarray]  # (M,) each; empty for method "elbo"
+    better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
+
+
+def nats(mean: Mapping[str, Any] | Mean) -> str:
     """A mean with its standard error, in as many decimals as the error allows.
 
     Example:
         >>> nats({"mean": -137.5234, "standard_error": 0.4812}), nats({"mean": -0.12345, "standard_error": 0.0004})
         ('-137.52 ± 0.48', '-0.1235 ± 0.0004')
     """
-    value, error = cells(mean)
+    value, error = cells(plain(mean) if isinstance(mean, Mean) else mean)
     return f"{value} ± {error}" if error else value
+
+
+def plain(m: Mean) -> dict[str, float]:
+    """A mean as the report has it."""
+    return {"mean": m.value, "standard_error": m.standard_error}
 
 
 def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
@@ -37,82 +60,160 @@ def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
     return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
 
 
-def of_log_p(
-    content: Mapping[str, Any], settings: ReportSettings, elbo: np.ndarray, per_row: Mapping[str, np.ndarray]
-) -> list[str]:
-    """On the estimate of log p(x): its value, what the bound misses, and whether it can be trusted."""
-    content = {**content, **in_data_units(content)}
+def how_good(scores: Scores, num_pixels: int = 0) -> str:
+    """The score of a row, and how far it is above a yardstick; for an image in bits per pixel, too."""
+    content, method = scores.content, scores.settings.method
     if "grey_objective" in content:
-        return [
-            "These are grey pixels under a Bernoulli decoder: the objective is a cross-entropy. There is no log p(x), "
-            "and the numbers cannot be compared with those of binarised data."
-        ]
-    if settings.method == "elbo":
-        return [f"The ELBO is {nats(content['elbo'])} nats; log p(x) is above it by an amount that was not estimated."]
-    estimate = content[KEYS[settings.method]]
-    slack = per_row["log_likelihood"].astype(np.float64) - elbo
-    error = float(slack.std(ddof=1) / np.sqrt(len(slack))) if len(slack) > 1 else None
-    # log p(x) is never below the bound, but an estimate of it can be.
-    where = "lower" if slack.mean() >= 0 else "higher, which is the noise of few samples or rows"
-    lines = [
-        f"log p(x) is {nats(estimate)} nats by {WORDS[settings.method]} on {estimate['num_rows']:,} rows; the ELBO of "
-        f"these rows is {nats({'mean': abs(slack.mean()), 'standard_error': error})} nats {where}."
-    ]
-    if settings.method == "quadrature":
-        return [*lines, _of_quadrature(per_row["error"])]
-    effective = per_row["effective_sample_size"]
-    if settings.method == "is":
-        khat = per_row["khat"]
-        share = float(np.mean(untrustworthy_rows(per_row, settings)))
-        if np.isnan(khat).all():
-            lines.append("Too few samples to tell a tail of the importance weights: use --num-samples 25 or more.")
-        elif share > _SHARE:
-            lines.append(
-                f"Do not trust it for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail "
-                f"(k-hat above {KHAT_LIMIT}) that neither log p(x), which is too low in expectation, nor its error bar "
-                "can be believed. "
-                "Use --method ais."
+        return (
+            f"The objective is {nats(content['grey_objective'])} nats a row. It is a cross-entropy of grey pixels and "
+            "no "
+            "likelihood: only the same objective on the same grey data can be compared with it."
+        )
+    bits = ""
+    if method == "elbo":
+        score, text = content["elbo"], f"log p(x) is at least {nats(content['elbo'])} nats a row (the ELBO"
+    else:
+        score = content[KEYS[method]]
+        text = f"log p(x) is {nats(score)} nats a row (by {WORDS[method]}"
+    if num_pixels:
+        bits = f"; {-score['mean'] / (num_pixels * np.log(2)):.3f} bits per pixel"
+    text = f"{text}{bits})."
+    if scores.better is None:
+        return text
+    better = mean(scores.better)
+    if above(better):
+        return f"{text} That is {nats(better)} nats better than {_AGAINST}."
+    if below(better):
+        return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}."
+    return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
+
+
+def trust(scores: Scores) -> Trust:
+    """What is known of the error of the estimate."""
+    content, settings, _, per_row = scores[:4]
+    match settings.method:
+        case "elbo" if "elbo" in content:
+            return Trust(
+                "As a bound: the mean of log p(x) is not below it but for the ±. How far above was not estimated."
             )
-        else:
-            lines.append(
-                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT}, and matters, in {100 * share:.1f} % "
-                "of the rows, "
-                f"and {np.median(effective):.0f} of {settings.num_samples} samples are effective in the median row."
-            )
-        return lines
-    few = float(np.mean(effective < _FEW))
-    what = "chain" if settings.method == "ais" else "posterior sample"
-    if few > _SHARE:
-        lines.append(
-            f"In {100 * few:.0f} % of the rows a single {what} carries the estimate, so its error bar cannot be trusted"
-            + (": use more --distributions." if settings.method == "ais" else ": use --method ais.")
+        case "elbo":
+            return Trust("As an objective. The ± is what another choice of rows would change.")
+        case "quadrature":
+            return _of_quadrature(per_row["error"])
+        case "is":
+            return _of_weights(settings, content[KEYS["is"]], per_row)
+    return _of_chains(scores)
+
+
+def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
+    """The same with what the rows are: trained on, or those that chose the parameters."""
+    trained, total = scores.content["num_rows_trained_on"], scores.content["num_rows"]
+    text = trusted.text
+    if trained:
+        some = f"All {total:,}" if trained == total else f"{trained:,} of the {total:,}"
+        text = f"Not for new rows: {some} rows were trained on. Else: {text}"
+    if selected:
+        text += " These rows also chose the parameters (early stopping), so new rows are expected to get less."
+    if trained is None:
+        text += " Whether rows among them were trained on is not known: the training rows were not given."
+    return text
+
+
+def before_all(scores: Scores, trusted: Trust) -> str:
+    """Advice on the numbers themselves, which goes before that on the model."""
+    if scores.content["num_rows_trained_on"]:
+        return "Name rows that the model has not seen: aevb evaluate RUN DATA."
+    return trusted.advice
+
+
+def bound_and_log_p(scores: Scores) -> str:
+    """How far the ELBO is from log p(x), on the same rows."""
+    content, settings, elbo, per_row = scores[:4]
+    if "log_likelihood" not in per_row:
+        return "Each row has a score of its own; above is their mean."
+    slack = mean(per_row["log_likelihood"].astype(np.float64) - elbo)
+    rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
+    rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
+    if above(slack):
+        least = "" if settings.method == "quadrature" else "at least "
+        return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
+    if below(slack):
+        return (
+            f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
+            "too low."
         )
-    gap = content.get("bidirectional_gap")
-    if gap is not None:
-        lines.append(
-            f"On {gap['num_simulated']} rows simulated from the model, AIS from both ends leaves {nats(gap)} nats "
-            "between its lower and its upper bound: so much it may be wrong by, if the data are like the model's own."
-        )
-    if settings.method == "hmc":
-        lines.append(
-            "The harmonic mean is a bound on neither side: chains that missed a part of the posterior make it too low, "
-            "tails that no sample met make it too high, and its error bar knows of neither."
-        )
-    return lines
+    return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
 
 
-def untrustworthy_rows(per_row: Mapping[str, np.ndarray], settings: ReportSettings) -> np.ndarray:
-    """Of resolved settings with method "is"."""
-    assert settings.num_samples is not None
-    numbers = (per_row[name] for name in ("khat", "effective_sample_size", "standard_error"))
-    return untrustworthy(*numbers, settings.num_samples)
-
-
-def _of_quadrature(error: np.ndarray) -> str:
+def _of_quadrature(error: np.ndarray) -> Trust:
     doubtful = ~(error <= RESOLVED)
     if not doubtful.any():
-        return f"Quadrature is good to {max(error.max(), 0.001):.3f} nats in every row."
-    return (
-        f"In {doubtful.sum():,} of {len(error):,} rows the grid was not fine or wide enough, and log p(x) may be off by "
-        f"{np.nanmax(error):.2g} nats; rows.csv has each row's error. Compare with --method ais."
+        return Trust(
+            f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
+            "what another choice of rows would change."
+        )
+    return Trust(
+        f"Mostly: p(x) was integrated over all z, but in {doubtful.sum():,} of {len(error):,} rows the grid was not "
+        "fine or "
+        f"wide enough, and log p(x) may be off by {np.nanmax(error):.2g} nats there.",
+        "Hold the rows with a large error in rows.csv against --method ais.",
+    )
+
+
+def _of_weights(settings: ReportSettings, estimate: Mapping[str, Any], per_row: Mapping[str, np.ndarray]) -> Trust:
+    assert settings.num_samples is not None
+    khat, effective, error = (per_row[name] for name in ("khat", "effective_sample_size", "standard_error"))
+    if np.isnan(khat).all():
+        return Trust(
+            "That cannot be told: there are too few importance samples to see a tail of their weights.",
+            "Use --num-samples 25 or more.",
+        )
+    share = float(np.mean(untrustworthy(khat, effective, error, settings.num_samples)))
+    if share > _SHARE:
+        return Trust(
+            f"Not for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail (k-hat above "
+            f"{KHAT_LIMIT}) that the estimate, which is too low in expectation, may be far too low, and no error bar "
+            "shows "
+            "it.",
+            "Use --method ais for log p(x).",
+        )
+    return Trust(
+        f"Yes: the importance weights are sound in {100 * (1 - share):.1f} % of the rows. In expectation the estimate "
+        "is a "
+        f"little low; other random numbers would move it by {estimate['standard_error_by_samples']:.2g} nats, other "
+        "rows by "
+        "the ±."
+    )
+
+
+def _of_chains(scores: Scores) -> Trust:
+    content, settings, _, per_row = scores[:4]
+    few = float(np.mean(per_row["effective_sample_size"] < _FEW))
+    if few > _SHARE:
+        what, more = (
+            ("chain", "Use more --distributions.")
+            if settings.method == "ais"
+            else ("posterior sample", "Use --method ais for log p(x).")
+        )
+        return Trust(
+            f"Not for {100 * few:.0f} % of the rows: a single {what} carries the estimate there, and no error bar "
+            "shows how "
+            "far it is off.",
+            more,
+        )
+    if settings.method == "hmc":
+        return Trust(
+            "That cannot be told: chains that missed a part of the posterior make the harmonic mean too low, tails "
+            "that no "
+            "sample met make it too high, and the ± knows of neither.",
+            "Hold it against --method ais.",
+        )
+    text = "In expectation the estimate is not above log p(x)."
+    gap = content.get("bidirectional_gap")
+    if gap is None:
+        return Trust(f"As a bound: {text[0].lower()}{text[1:]} How far below was not estimated (--simulated).")
+    return Trust(
+        f"{text} On {gap['num_simulated']} rows that the model made itself, a lower and an upper bound are "
+        f"{nats(gap)} nats "
+        "apart: so much it may be off by, if the data are like the model's own."
     )
