@@ -193,7 +193,8 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
             console.print(name.strip(), markup=False, overflow="fold")
             for heading, cell in zip(columns[1:], numbers_of_it, strict=True):
                 if cell:
-                    console.print(f"  {heading} {cell}", markup=False)
+                    between = " " if len(heading) + len(cell) + 3 <= console.width else "\n    "
+                    console.print(f"  {heading}{between}{cell}", markup=False)
         return
     table = _table(title)
     for i, (heading, width) in enumerate(zip(columns, widths, strict=True)):
