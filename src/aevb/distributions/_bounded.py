@@ -238,7 +238,7 @@ class Reciprocal(dist.LogUniform):
         r = jnp.asarray(self.log_ratio)
         small = r < 1.0
         near, far = jnp.where(small, r, 0.0), jnp.where(small, 1.0, r)
-        series = sum(2 * n * near ** (2 * n) / math.factorial(2 * n + 2) for n in range(1, 9))
+        series = sum(2 * n / math.factorial(2 * n + 2) * near ** (2 * n) for n in range(1, 9))
         # low^2 (e^2r / 2r)(1 - ...): the second moment less the mean's square, over the second moment's larger part.
         direct = jnp.exp(far) * (-jnp.expm1(-2 * far) / (2 * far) - jnp.square(jnp.expm1(-far) / far))
         return jnp.square(self.low) * jnp.exp(r) * jnp.where(small, series, direct)
