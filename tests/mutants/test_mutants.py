@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import of_calibration
+import of_data
 import of_diagnostics
 import of_estimators
 import of_families
+import of_front_door
 import of_models
 import of_reports
 import of_sampling
@@ -163,7 +165,10 @@ MUTANTS = [
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
     *(
         Mutant(*fields)
-        for part in (of_calibration, of_diagnostics, of_estimators, of_families, of_models, of_reports, of_sampling)
+        for part in (
+            *(of_calibration, of_data, of_diagnostics, of_estimators, of_families, of_front_door, of_models),
+            *(of_reports, of_sampling),
+        )
         for fields in part.MUTANTS
     ),
 ]

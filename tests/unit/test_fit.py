@@ -13,10 +13,11 @@ import pytest
 import aevb
 from aevb import train
 from aevb._container import read_container, write_container
+from aevb._fit import _output_bias
 from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
 from aevb._splits import load_splits
 from aevb.cli import main
-from aevb.data import split
+from aevb.data import choose_preprocessing, load, split
 
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
 RNG = np.random.default_rng(0)
@@ -114,6 +115,22 @@ def test_rows_of_a_part_keep_their_numbers_in_the_data():
     np.testing.assert_array_equal(rows[splits.validation.row_numbers], splits.validation.rows)
 
 
+@pytest.mark.usefixtures("no_training")
+def test_parts_on_another_scale_are_refused():
+    with pytest.raises(aevb.DataError, match="255 means 1"):
+        aevb.fit(GREY, test=GREY / 255, **SMALL)
+
+
+@pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"likelihood": "gaussian"}], ids=str)
+def test_the_decoder_starts_at_the_training_mean(options):
+    """Through the inverse of what the decoder does to its output: the logit for probabilities."""
+    data = load(GREY)
+    preprocessing = choose_preprocessing(data, options["likelihood"])
+    bias = np.asarray(_output_bias(aevb.Config(**options), preprocessing, data), np.float64)
+    start = 1 / (1 + np.exp(-bias)) if options["likelihood"] == "bernoulli" else bias
+    np.testing.assert_allclose(start, GREY.reshape(60, 20).mean(axis=0) / 255, rtol=1e-5)
+
+
 # --- shapes and units -------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +138,7 @@ def test_what_comes_back_of_images_has_their_shape_and_units(images):
     """Samples were flat rows of 0 and 1 and reconstructions flat rows of [0, 1], for images of 0 to 255."""
     drawn = images.sample(6, jax.random.key(1))
     assert drawn.shape == (6, 4, 5) and drawn.dtype == np.uint8 and set(np.unique(drawn)) == {0, 255}
+    assert len({one.tobytes() for one in drawn}) == 6  # each has noise of its own
     z = images.encode(GREY[:3]).mean
     probability = np.stack([images.generative.likelihood(jax.numpy.asarray(one)).mean for one in z])
     np.testing.assert_allclose(images.decode(z), 255 * probability.reshape(3, 4, 5), rtol=1e-5)
