@@ -192,6 +192,7 @@ class _Trainer:
             order_key=jax.random.fold_in(self.key, _ORDER),
             batch_size=config.batch_size,
             num_epochs=config.epochs,
+            row_numbers=self.splits.train.row_numbers,
         ):
             self.state = state
             skipped = summary.skipped_steps == self.steps_per_epoch
@@ -219,25 +220,29 @@ class _Trainer:
             self.history.append(record)
             if on_epoch is not None:
                 on_epoch(dict(record))
-            bounds = [record[f"{part}_{names[0]}"] for part in parts]
+            # An epoch whose steps were all skipped has no bound; ten such steps in a row end the loop.
+            counted = [part for part in parts if part != "train" or not skipped]
+            bounds = [record[f"{part}_{names[0]}"] for part in counted]
             if None in bounds:
-                what = (
-                    f"every step of epoch {summary.epoch} had a non-finite bound or gradient and was skipped"
-                    if skipped
-                    else f"after epoch {summary.epoch} the bound on the training or validation rows is not finite"
-                )
                 raise DivergenceError(
-                    f"training stopped: {what}. The last good parameters are kept. Try a smaller learning rate"
+                    f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
+                    "not finite. The last good parameters are kept. Try a smaller learning rate"
                 )
-            waited = 0 if bounds[-1] > self.best else waited + 1
-            if waited == 0 or not config.early_stopping:
-                # A copy: the loop goes on to reuse the state's buffers.
-                self.kept = jax.tree.map(jnp.copy, state.params)
-            self.best = max(self.best, bounds[-1])
+            if bounds:
+                waited = 0 if bounds[-1] > self.best else waited + 1
+                if waited == 0 or not config.early_stopping:
+                    # A copy: the loop goes on to reuse the state's buffers.
+                    self.kept = jax.tree.map(jnp.copy, state.params)
+                self.best = max(self.best, bounds[-1])
             if config.early_stopping and waited >= config.early_stopping:
                 return "early_stopping"
             if interrupted.is_set():
                 return "interrupted"
+        if all(record[f"train_{names[0]}"] is None for record in self.history):
+            raise DivergenceError(
+                "training came to nothing: every step had a non-finite bound or gradient and was skipped. The initial "
+                "parameters are kept. Try a smaller learning rate, or look at the rows for extreme values"
+            )
         return "finished"
 
     def _validate(self) -> tuple[float | None, ...]:

@@ -6,9 +6,11 @@
 FIT, PLAN, SPLITS, FITTED = "_fit.py", "_plan.py", "_splits.py", "fitted.py"
 TESTS = "unit/test_fit.py"
 
+BATCH = f"{TESTS}::test_a_default_batch_never_refuses_data"
+GUESSED = f"{TESTS}::test_a_guess_is_a_warning_and_naming_the_likelihood_ends_it"
 STOPPING = "unit/test_train.py::test_early_stopping_keeps_the_best_parameters"
 SHAPES = f"{TESTS}::test_what_comes_back_of_images_has_their_shape_and_units"
-SKIPPED = f"{TESTS}::test_an_epoch_of_skipped_steps_has_no_numbers_and_ends_the_fit"
+SKIPPED = f"{TESTS}::test_an_epoch_of_skipped_steps_has_no_numbers"
 
 MUTANTS = [
     (

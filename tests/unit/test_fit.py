@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 import sys
 import types
 import warnings
@@ -17,7 +18,7 @@ from aevb._fit import _output_bias
 from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
 from aevb._splits import load_splits
 from aevb.cli import main
-from aevb.data import choose_preprocessing, load, split
+from aevb.data import choose_preprocessing, epoch_order, load, split
 
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
 RNG = np.random.default_rng(0)
@@ -288,19 +289,43 @@ def test_what_was_selected_on_is_recorded(early_stopping, monkeypatch):
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), 0.0])
-def test_an_epoch_of_skipped_steps_has_no_numbers_and_ends_the_fit(missing, monkeypatch):
+@pytest.mark.parametrize("recovers", [False, True])
+def test_an_epoch_of_skipped_steps_has_no_numbers(missing, recovers, monkeypatch):
     """It was recorded as an ELBO of 0.0."""
+    real = train.epochs
 
     def epochs(algorithm, state, rows, **options):
         yield state, train.EpochSummary(1, float("nan"), float("nan"), missing, missing, 0.0, 6, 1.0, 60.0)
+        if recovers:
+            yield from real(algorithm, state, rows, **options)
 
     monkeypatch.setattr(train, "epochs", epochs)
     records = []
-    with pytest.raises(aevb.DivergenceError, match="every step of epoch 1 had a non-finite bound") as caught:
-        aevb.fit(GREY, **SMALL, batch_size=10, validation=0.0, kl_weight=2.0, on_epoch=records.append)
+    options = SMALL | {"batch_size": 10, "validation": 0.0, "kl_weight": 2.0, "epochs": 1, "evaluation_samples": 0}
+    if recovers:
+        fitted = aevb.fit(GREY, **options, on_epoch=records.append)
+        assert records[1]["train_elbo"] < 0 and fitted.result["skipped_steps"] == 6
+    else:
+        with pytest.raises(aevb.DivergenceError, match="training came to nothing: every step") as caught:
+            aevb.fit(GREY, **options, on_epoch=records.append)
+        fitted = caught.value.fitted
     names = ("train_elbo", "train_reconstruction", "train_kl", "train_objective", "grad_norm")
     assert [records[0][name] for name in names] == [None] * 5 and records[0]["skipped_steps"] == 6
-    assert caught.value.fitted.history == tuple(records)
+    assert fitted.history == tuple(records)
+
+
+def test_rows_that_broke_the_training_are_called_by_their_numbers_in_the_data():
+    """They were called by their places in the training part."""
+    with pytest.raises(aevb.DivergenceError, match="10 steps in a row") as caught:
+        aevb.fit(GREY, **SMALL | {"epochs": 9}, batch_size=27, learning_rate=1e30, validation=0.1, seed=5)
+    named = re.search(r"\(rows ([\d, ]+)", str(caught.value)).group(1).rstrip(", ")
+    in_training, _ = split(60, 0.1, 5)
+    shown = {int(number) for number in named.split(", ")}
+    assert shown <= set(in_training) and len(shown) == 8
+    epoch, step = map(int, re.search(r"step (\d+) of epoch (\d+)", str(caught.value)).groups()[::-1])
+    key = jax.random.fold_in(jax.random.key(5), 1)
+    order = np.asarray(epoch_order(key, epoch - 1, 54))
+    assert shown == set(in_training[order[27 * (step - 1) :][:8]])
 
 
 # --- who watches ------------------------------------------------------------------------------------------------------
