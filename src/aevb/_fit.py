@@ -195,6 +195,7 @@ class _Trainer:
             order_key=jax.random.fold_in(self.key, _ORDER),
             batch_size=config.batch_size,
             num_epochs=config.epochs,
+            row_numbers=self.splits.train.row_numbers,
         ):
             self.state = state
             assert summary.log_likelihood is not None
@@ -226,8 +227,7 @@ class _Trainer:
             if None in bounds:
                 raise DivergenceError(
                     f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
-                    "not "
-                    "finite. The last good parameters are kept. Try a smaller learning rate"
+                    "not finite. The last good parameters are kept. Try a smaller learning rate"
                 )
             if bounds:
                 waited = 0 if bounds[-1] > self.best else waited + 1
@@ -239,6 +239,11 @@ class _Trainer:
                 return "early_stopping"
             if interrupted.is_set():
                 return "interrupted"
+        if all(record[f"train_{names[0]}"] is None for record in self.history):
+            raise DivergenceError(
+                "training came to nothing: every step had a non-finite bound or gradient and was skipped. The initial "
+                "parameters are kept. Try a smaller learning rate, or look at the rows for extreme values"
+            )
         return "finished"
 
     def _validate(self) -> tuple[float, float, float]:
