@@ -109,7 +109,9 @@ class Config:
         0, "stop after so many epochs without a better validation bound, keep the best; 0: off"
     )
 
-    evaluation_samples: int = _option(100, "samples per row for log p(x) at the end, above two latent dimensions; 0: skip it")
+    evaluation_samples: int = _option(
+        100, "samples per row for log p(x) at the end, above two latent dimensions; 0: skip it"
+    )
     seed: int = _option(0, "of everything random in the fit")
 
     def __post_init__(self) -> None:

@@ -65,7 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--leapfrog", type=_positive, default=10, metavar="N", help="steps of ais and hmc (10)")
     evaluate.add_argument("--schedule", choices=("linear", "sigmoid"), default="sigmoid", help="of ais (sigmoid)")
     evaluate.add_argument(
-        "--start", choices=("prior", "encoder"), default="prior", help="of ais: from p(z), or a mixture with q(z|x) (prior)"
+        "--start",
+        choices=("prior", "encoder"),
+        default="prior",
+        help="of ais: from p(z), or a mixture with q(z|x) (prior)",
     )
     evaluate.add_argument(
         "--simulated", type=_count, default=20, metavar="N", help="rows for ais' bidirectional gap; 0: none (20)"
@@ -85,8 +88,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--data", metavar="DATA", help="default: what the first run held out")
     compare.add_argument(
-        "--num-samples", type=_count, default=1000, metavar="K", help="importance samples a row, where log p(x) is not by "
-        "quadrature; 0: ELBO only (1000)"
+        "--num-samples",
+        type=_count,
+        default=1000,
+        metavar="K",
+        help="importance samples a row, where log p(x) is not by quadrature; 0: ELBO only (1000)",
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
