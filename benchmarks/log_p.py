@@ -1,4 +1,4 @@
-"""How far each method's log p(x) is from the truth: against quadrature at J = 2, against annealing from the prior above.
+"""How far each method's log p(x) is from the truth: from quadrature at J = 2, from annealing from the prior above.
 
     python benchmarks/log_p.py                 # writes benchmarks/log_p.json; half an hour on two cores
     python benchmarks/log_p.py --rows 20 --latents 2 --epochs 2   # a look
@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--latents", type=int, nargs="+", default=[2, 5, 20, 50])
     parser.add_argument("--samples", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--distributions", type=int, default=1000)
+    parser.add_argument("--distributions", type=int, default=400)
     parser.add_argument("--epochs", type=int, help="of every fit; default: 30 at J = 2, 10 above")
     parser.add_argument("--out", default=Path(__file__).with_suffix(".json"), type=Path)
     args = parser.parse_args()

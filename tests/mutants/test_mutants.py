@@ -113,9 +113,7 @@ MUTANTS = [
         "jnp.exp(log_w)",
         FAR,
     ),
-    Mutant(
-        "a weight's sign", IMPORTANCE, "log_joint(x, z) - q.log_prob(z)", "log_joint(x, z) + q.log_prob(z)", NORMALISER
-    ),
+    Mutant("a weight's sign", IMPORTANCE, "log_joint(x, z) - log_q0", "log_joint(x, z) + log_q0", NORMALISER),
     Mutant(
         "variance for scale",
         VAE,

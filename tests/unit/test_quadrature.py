@@ -1,5 +1,7 @@
 """Quadrature of p(x | z) p(z) against closed forms, other integrals, and itself."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,7 +131,7 @@ def test_priors_on_every_support(family, x64):
         return Wave().log_joint(jnp.asarray(x), jnp.stack([z, 1 - z][:size]))
 
     total = 0.0
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
+    for a, b in itertools.pairwise(ends):
         # Gauss-Legendre, 2,000 points a piece; the infinite pieces by z = a +- t / (1 - t).
         t, w = np.polynomial.legendre.leggauss(2000)
         t, w = 0.5 * (t + 1), 0.5 * w

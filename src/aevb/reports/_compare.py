@@ -37,8 +37,9 @@ class Compared(NamedTuple):
 def compare(
     models: Sequence[tuple[str, FittedModel]], rows: Any, *, num_samples: int = 1000
 ) -> tuple[list[Compared], str]:
-    """ELBO and log p(x) (by quadrature, or else by importance sampling) of several models on the same rows, with paired differences.
+    """ELBO and log p(x) of several models on the same rows, with paired differences.
 
+    log p(x) is by quadrature where a model allows it, else by importance sampling, which is low in expectation.
     The rows' own spread, which dominates the standard error of each model alone, cancels in the difference.
 
     Args:

@@ -73,8 +73,8 @@ def of_log_p(
             )
         else:
             lines.append(
-                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT}, and matters, in {100 * share:.1f} % "
-                "of the rows, "
+                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT}, and matters, in "
+                f"{100 * share:.1f} % of the rows, "
                 f"and {np.median(effective):.0f} of {settings.num_samples} samples are effective in the median row."
             )
         return lines
@@ -111,8 +111,8 @@ def _of_quadrature(error: np.ndarray) -> str:
     if not doubtful.any():
         return f"Quadrature is good to {max(error.max(), 0.001):.3f} nats in every row."
     return (
-        f"In {doubtful.sum():,} of {len(error):,} rows the grid was not fine or wide enough, and log p(x) may be off by "
-        f"{np.nanmax(error):.2g} nats; rows.csv has each row's error. Compare with --method ais."
+        f"In {doubtful.sum():,} of {len(error):,} rows the grid was not fine or wide enough, and log p(x) may be off "
+        f"by {np.nanmax(error):.2g} nats; rows.csv has each row's error. Compare with --method ais."
     )
 
 
