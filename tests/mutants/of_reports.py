@@ -38,15 +38,15 @@ MUTANTS = [
     (
         "the tail forgets the earlier samples",
         IMPORTANCE,
-        "both = np.concatenate([one[2], other[2]], axis=1)",
-        "both = np.concatenate([other[2], other[2]], axis=1)",
+        "both = np.concatenate([one[3], other[3]], axis=1)",
+        "both = np.concatenate([other[3], other[3]], axis=1)",
         MORE,
     ),
     (
         "the standard error lacks the root of K",
         IMPORTANCE,
-        "/ (num_samples - 1)",
-        "",
+        "0.0), axis=1) / total**2",
+        "0.0), axis=1) * num_samples / total**2",
         f"{SAMPLING}::test_the_standard_error_is_the_spread_over_seeds",
     ),
     (

@@ -113,13 +113,7 @@ MUTANTS = [
         "jnp.exp(log_w)",
         FAR,
     ),
-    Mutant(
-        "a weight's sign",
-        IMPORTANCE,
-        "generative, x, z) - q.log_prob(z)",
-        "generative, x, z) + q.log_prob(z)",
-        NORMALISER,
-    ),
+    Mutant("a weight's sign", IMPORTANCE, "generative, x, z) - log_q0", "generative, x, z) + log_q0", NORMALISER),
     Mutant(
         "variance for scale",
         VAE,

@@ -67,7 +67,13 @@ def test_the_normaliser_is_the_number_drawn():
     exact = PROBLEM.log_marginal()
     for num_samples, chunk_size in ((1, 1), (7, 3), (51, 50)):
         estimate = evaluate.log_likelihood(
-            PROBLEM.generative(), PROBLEM.recognition(), ROWS, KEY, num_samples=num_samples, chunk_size=chunk_size
+            PROBLEM.generative(),
+            PROBLEM.recognition(),
+            ROWS,
+            KEY,
+            num_samples=num_samples,
+            chunk_size=chunk_size,
+            proposal="encoder",
         )
         np.testing.assert_allclose(estimate, exact, atol=1e-4)
     assert np.log(51 / 50) > 1e-3  # a sample too many or too few in the normaliser would be seen
@@ -77,7 +83,7 @@ def test_far_tails_do_not_overflow():
     """Weights of e^-100000: without the running maximum they are all zero."""
     rows = ROWS + 300.0
     estimate = evaluate.log_likelihood(
-        PROBLEM.generative(), PROBLEM.recognition(), rows, KEY, num_samples=9, chunk_size=2
+        PROBLEM.generative(), PROBLEM.recognition(), rows, KEY, num_samples=9, chunk_size=2, proposal="encoder"
     )
     exact = Problem(PROBLEM.weight, PROBLEM.mean, PROBLEM.scale, rows.astype(np.float64)).log_marginal()
     assert exact.max() < -10_000
