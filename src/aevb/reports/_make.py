@@ -131,7 +131,7 @@ def make_report(
     found: dict[str, Any] = {}
     if settings.diagnostics:
         train = None if train_rows is None else fitted.prepare(train_rows, part="training")[1]
-        log_p = LogP(settings.method, per_row) if per_row else None
+        log_p = LogP(settings.method, settings.num_samples or 0, per_row) if per_row else None
         for name, finding in diagnose(Subject(fitted, x, index, log_p, train), on_progress):
             content[name] = finding.content
             verdicts.append(finding.words)
