@@ -162,8 +162,8 @@ MUTANTS = [
     (
         "log p(x) is cut off from below",
         DIAGNOSE,
-        "log_likelihood=log_p, log_likelihood_error=error)",
-        "log_likelihood=np.maximum(log_p, subject.log_p.per_row['log_likelihood'].mean()), log_likelihood_error=error)",
+        "log_likelihood=value, log_likelihood_error=error",
+        "log_likelihood=np.maximum(value, value.mean()), log_likelihood_error=error",
         LARGER,
     ),
     (

@@ -16,7 +16,7 @@ from aevb.fitted import Key
 from aevb.reports import ReportSettings, _diagnose, compare, make_report, nats, save_report
 from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
-from aevb.reports._diagnose import Finding, Subject, diagnose
+from aevb.reports._diagnose import Finding, LogP, Subject, diagnose
 from aevb.reports._settings import KEYS
 from aevb.reports._verdicts import of_log_p
 
@@ -276,8 +276,26 @@ def test_the_report_gives_training_rows_their_own_noise(grey, monkeypatch):
     np.testing.assert_array_equal(found.x, grey.prepare(rows)[1])
     np.testing.assert_array_equal(found.train, grey.prepare(rows, part="training")[1])
     assert (found.x != found.train).any()
-    assert found.log_p.method == "is"
-    assert set(found.log_p.per_row) >= {"log_likelihood", "standard_error", "khat"}
+    assert found.log_p.method == "quadrature"  # of two latent dimensions
+
+
+@pytest.mark.parametrize(
+    ("method", "per_row", "expected"),
+    [
+        ("quadrature", {"error": [0.0, 0.001, 0.1, np.nan]}, [False, False, True, True]),
+        (
+            "is",
+            {"standard_error": [0.5, 0.5, 0.001], "khat": [0.9, 0.6, 0.9], "effective_sample_size": [500, 500, 990]},
+            [True, False, False],
+        ),
+        ("ais", {"standard_error": [0.5, 0.5], "effective_sample_size": [1.1, 9.0]}, [True, False]),
+    ],
+)
+def test_each_method_says_which_rows_are_in_doubt(method, per_row, expected):
+    found = LogP(method, 1000, {name: np.array(values) for name, values in per_row.items()})
+    assert found.in_doubt.tolist() == expected
+    assert found.take(1).in_doubt.tolist() == expected[:1]
+    np.testing.assert_array_equal(found.error, next(iter(found.per_row.values())))
 
 
 def test_the_harmonic_mean_is_refused_where_it_is_not_valid():

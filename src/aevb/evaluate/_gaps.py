@@ -64,7 +64,7 @@ class InferenceGaps(NamedTuple):
     approximation_gap: Float[np.ndarray, " N"]  # log p(x) - L[q*]
     gap: Float[np.ndarray, " N"]  # log p(x) - L[q], their sum
     effective_sample_size: Float[np.ndarray, " N"]  # of the K importance weights of q*, 1 to K
-    khat: Float[np.ndarray, " N"]  # of these weights, see `pareto_khat`; NaN for K < 25
+    khat: Float[np.ndarray, " N"]  # of these weights, see `pareto_khat`; NaN where they are too few
     standard_error: GapErrors
 
     @property
@@ -148,6 +148,9 @@ def inference_gaps(
     found: _OfRow = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
+    khat = pareto_khat(
+        found.tail, settings.num_samples
+    )  # which wants to know the type that the weights were computed in
     found = _OfRow(*(np.asarray(field, np.float64) for field in found))
     errors = GapErrors(
         elbo=found.elbo_error,
@@ -174,7 +177,7 @@ def inference_gaps(
         approximation_gap=log_p - found.optimised_elbo,
         gap=log_p - found.elbo,
         effective_sample_size=found.effective_sample_size,
-        khat=pareto_khat(found.tail, settings.num_samples),
+        khat=khat,
         standard_error=errors,
     )
 

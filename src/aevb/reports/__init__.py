@@ -11,5 +11,5 @@ from ._sections import Answer as Answer
 from ._sections import Section as Section
 from ._settings import WORDS as WORDS
 from ._settings import ReportSettings as ReportSettings
-from ._verdicts import cells as cells
-from ._verdicts import nats as nats
+from ._text import cells as cells
+from ._text import nats as nats

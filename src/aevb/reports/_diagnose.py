@@ -13,30 +13,13 @@ from aevb.errors import UnavailableError
 from aevb.fitted import FittedModel, Key
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
-from ._log_p import Progress
+from ._log_p import LogP, Progress
 from ._settings import WORDS
-from ._verdicts import plain
+from ._text import plain
 
 # Each is a matter of seconds to a minute for an image model.
-LATENT_ROWS, GAP_ROWS, SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 10_000, 50, 500, 1000, 1000, 500
-
-
-class LogP(NamedTuple):
-    """An estimate of log p(x) of M rows, and how far it can be trusted."""
-
-    method: str  # of `ReportSettings`
-    per_row: Mapping[str, np.ndarray]  # (M,) each: log_likelihood and standard_error, nats; khat where there is one
-
-    @classmethod
-    def of(cls, method: str, per_row: Mapping[str, np.ndarray]) -> "LogP":
-        """Of what a method tells of each row: quadrature's `error` is the error of the log-likelihood."""
-        error = per_row["error"] if method == "quadrature" else per_row["standard_error"]
-        return cls(method, {**per_row, "standard_error": error})
-
-    @property
-    def is_exact(self) -> bool:
-        """To the tolerance of quadrature."""
-        return self.method == "quadrature"
+LATENT_ROWS, GAP_ROWS, GAP_SAMPLES = 10_000, 50, 1000
+SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
 
 class Subject(NamedTuple):
@@ -111,29 +94,42 @@ def _gaps(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Key.GAPS)
     # Which log p(x) is taken is decided before any value is known: the larger of two noisy ones would be too high.
     if subject.log_p is None:
-        gaps = evaluate.gaps_by_family(*subject.models, rows, key)
-        full, exact, words = gaps["full-covariance"], False, "importance sampling from Gaussians of full covariance"
-        trust = {"effective_sample_size": full.effective_sample_size, "khat": full.khat}
+        gaps = evaluate.gaps_by_family(*subject.models, rows, key, num_samples=GAP_SAMPLES)
+        log_p, words = _own_log_p(gaps["full-covariance"]), "importance sampling from Gaussians of full covariance"
     else:
-        known = {name: values[:GAP_ROWS] for name, values in subject.log_p.per_row.items()}
-        log_p, error = known["log_likelihood"], known["standard_error"]
-        gaps = evaluate.gaps_by_family(*subject.models, rows, key, log_likelihood=log_p, log_likelihood_error=error)
-        exact, words = subject.log_p.is_exact, WORDS[subject.log_p.method]
-        trust = {name: known[name] for name in ("effective_sample_size", "khat") if name in known}
-    khat = trust.get("khat")
-    content: dict[str, Any] = {"num_rows": len(rows), "log_p": {"method": words, **_trust(trust)}}
+        log_p, words = subject.log_p.take(GAP_ROWS), WORDS[subject.log_p.method]
+        value, error = log_p.per_row["log_likelihood"], log_p.error
+        gaps = evaluate.gaps_by_family(
+            *subject.models, rows, key, log_likelihood=value, log_likelihood_error=error, num_samples=GAP_SAMPLES
+        )
+    in_doubt = log_p.in_doubt
+    content: dict[str, Any] = {
+        "num_rows": len(rows),
+        "log_p": {"method": words, "rows_in_doubt": int(np.sum(in_doubt)), **_trust(log_p.per_row)},
+    }
     for family, found in gaps.items():
         content[family] = {name: plain(value) for name, value in found.means._asdict().items()}
-    verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, exact=exact, khat=khat)
+    verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
     return Finding.of(content, verdict, {})
+
+
+def _own_log_p(full: evaluate.InferenceGaps) -> LogP:
+    per_row = {
+        "log_likelihood": full.log_likelihood,
+        "standard_error": full.standard_error.log_likelihood,
+        "effective_sample_size": full.effective_sample_size,
+        "khat": full.khat,
+    }
+    return LogP("is", GAP_SAMPLES, per_row)
 
 
 def _trust(per_row: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Of the estimates of log p(x): the median and the worst of each number."""
     worst = {"effective_sample_size": np.min, "khat": np.max}
     return {
-        name: {"median": float(np.median(values)), "worst": float(worst[name](values))}
-        for name, values in per_row.items()
+        name: {"median": float(np.median(per_row[name])), "worst": float(of(per_row[name]))}
+        for name, of in worst.items()
+        if name in per_row
     }
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aevb.evaluate import Calibration, LatentDiagnostics
+from aevb.evaluate import KHAT_LIMIT, Calibration, LatentDiagnostics
 from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, is_image, save_each
 
 from ._make import Report
 from ._settings import WORDS
-from ._verdicts import KHAT_LIMIT
 
 OURS, OTHER, LINE = TRAIN, VALIDATION, "0.35"
 _FEW_DIMENSIONS = 20

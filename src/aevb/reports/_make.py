@@ -14,12 +14,13 @@ from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import SgvbB
 from aevb.fitted import FittedModel, Key
 
-from ._diagnose import Finding, LogP, Subject, diagnose
+from ._diagnose import Finding, Subject, diagnose
 from ._facts import as_json, data_kind, versions
-from ._log_p import Progress, log_p_of_rows
+from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
-from ._verdicts import KHAT_LIMIT, RESOLVED, Scores, before_all, believed, bound_and_log_p, how_good, plain, trust
+from ._text import plain
+from ._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -124,9 +125,9 @@ def make_report(
             per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
         except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
-        log_p = LogP.of(settings.method, per_row)
-        per_row = {**per_row, "log_likelihood": np.asarray(per_row["log_likelihood"], np.float64) + units}
-        content[KEYS[settings.method]] = _log_p_summary(per_row, settings)
+        log_p = LogP(settings.method, settings.num_samples or 0, per_row).shifted(units)
+        per_row = dict(log_p.per_row)
+        content[KEYS[settings.method]] = log_p.to_dict()
         if len(index) < len(dataset):  # the two are never set beside each other without a word
             content["elbo_of_these_rows"] = {**plain(evaluate.mean(elbo[index])), "num_rows": len(index)}
         if settings.method == "ais" and settings.num_simulated:
@@ -145,7 +146,7 @@ def make_report(
         content["over_independent_columns"] = plain(evaluate.mean(better))
     findings = _findings(Subject(fitted, x, index, log_p, train, known), settings, on_progress)
     content |= {name: finding.content for name, finding in findings.items()}
-    answers, sections = _words(fitted, Scores(content, settings, elbo[index], per_row, better), findings, dataset)
+    answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]
     content["sections"] = [section._asdict() for section in sections]
     pictured = {name: value for finding in findings.values() for name, value in finding.pictured.items()}
@@ -234,40 +235,6 @@ def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) 
         # There is no p(x) to estimate; the report says so.
         settings = dataclasses.replace(settings, method="elbo", num_samples=0)
     return settings
-
-
-def _log_p_summary(per_row: dict[str, np.ndarray], settings: ReportSettings) -> dict[str, Any]:
-    of_rows = evaluate.mean(per_row["log_likelihood"])
-    if "error" in per_row:  # quadrature: no samples
-        errors = per_row["error"]
-        return {
-            **plain(of_rows),
-            "num_rows": of_rows.num_rows,
-            "largest_error": float(np.max(errors)),
-            "rows_in_doubt": int(np.sum(~(errors <= RESOLVED))),
-        }
-    errors = per_row["standard_error"].astype(np.float64)
-    effective = per_row["effective_sample_size"]
-    summary = {
-        **plain(of_rows),
-        # What other random numbers would change, the rows being these: part of the standard error above.
-        "standard_error_by_samples": float(np.sqrt(np.sum(errors**2)) / len(errors)),
-        "num_rows": of_rows.num_rows,
-        "effective_sample_size": {"median": float(np.median(effective)), "smallest": float(np.min(effective))},
-    }
-    if "khat" in per_row:
-        khat = per_row["khat"]
-        summary["khat"] = {
-            "median": float(np.median(khat)),
-            "largest": float(np.max(khat)),
-            "share_above_0.7": float(np.mean(khat > KHAT_LIMIT)) if not np.isnan(khat).any() else None,
-            "share_untrustworthy": float(
-                np.mean(evaluate.untrustworthy(khat, effective, errors, settings.num_samples or 0))
-            ),
-        }
-    if "acceptance" in per_row:
-        summary["acceptance"] = float(np.mean(per_row["acceptance"]))
-    return summary
 
 
 def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progress: Progress) -> dict[str, Any]:

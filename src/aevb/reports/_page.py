@@ -18,7 +18,7 @@ from ._figures import save_report_figures
 from ._make import Report
 from ._sections import Section
 from ._settings import KEYS, WORDS
-from ._verdicts import cells
+from ._text import cells
 
 LABELS = {
     "elbo": "ELBO",

@@ -5,16 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aevb.evaluate import KHAT_LIMIT as KHAT_LIMIT
-from aevb.evaluate import Mean, above, below, mean, minus, untrustworthy
+from aevb.evaluate import KHAT_LIMIT, above, below, mean, minus
 
+from ._log_p import LogP
 from ._settings import KEYS, WORDS, ReportSettings
+from ._text import nats
 
-# A share of rows with a doubtful estimate that is worth a warning, and an effective sample size that is too small for
-# one.
-_SHARE, _FEW = 0.05, 2.0
-# Nats of error below which a row counts as resolved by quadrature: twice its tolerance, for rounding.
-RESOLVED = 0.002
+# A share of rows with a doubtful estimate that is worth a warning.
+_SHARE = 0.05
 _AGAINST = "a model of independent columns"
 
 
@@ -31,33 +29,8 @@ class Scores(NamedTuple):
     content: Mapping[str, Any]  # of the report
     settings: ReportSettings  # resolved
     elbo: np.ndarray  # of the rows that log p(x) was estimated on, (M,)
-    per_row: Mapping[str, np.ndarray]  # (M,) each; empty for method "elbo"
+    log_p: LogP | None  # of these; None for method "elbo"
     better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
-
-
-def nats(mean: Mapping[str, Any] | Mean) -> str:
-    """A mean with its standard error, in as many decimals as the error allows.
-
-    Example:
-        >>> nats({"mean": -137.5234, "standard_error": 0.4812}), nats({"mean": -0.12345, "standard_error": 0.0004})
-        ('-137.52 ± 0.48', '-0.1235 ± 0.0004')
-    """
-    value, error = cells(plain(mean) if isinstance(mean, Mean) else mean)
-    return f"{value} ± {error}" if error else value
-
-
-def plain(m: Mean) -> dict[str, float]:
-    """A mean as the report has it."""
-    return {"mean": m.value, "standard_error": m.standard_error}
-
-
-def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
-    """The mean and its standard error as text: two decimals, and a third or fourth where the error is that small."""
-    value, error = mean["mean"], mean["standard_error"]
-    if error is None or not np.isfinite(error):
-        return f"{value:.2f}", ""
-    decimals = 2 if error >= 0.005 else 3 if error >= 0.0005 else 4
-    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
 
 
 def how_good(scores: Scores, num_pixels: int = 0) -> str:
@@ -90,19 +63,17 @@ def how_good(scores: Scores, num_pixels: int = 0) -> str:
 
 def trust(scores: Scores) -> Trust:
     """What is known of the error of the estimate."""
-    content, settings, _, per_row = scores[:4]
-    match settings.method:
-        case "elbo" if "elbo" in content:
-            return Trust(
-                "As a bound: the mean of log p(x) is not below it but for the ±. How far above was not estimated."
-            )
-        case "elbo":
-            return Trust("As an objective. The ± is what another choice of rows would change.")
+    content, log_p = scores.content, scores.log_p
+    if log_p is None and "elbo" in content:
+        return Trust("As a bound: the mean of log p(x) is not below it but for the ±. How far above was not estimated.")
+    if log_p is None:
+        return Trust("As an objective. The ± is what another choice of rows would change.")
+    match log_p.method:
         case "quadrature":
-            return _of_quadrature(per_row["error"])
+            return _of_quadrature(log_p)
         case "is":
-            return _of_weights(settings, content[KEYS["is"]], per_row)
-    return _of_chains(scores)
+            return _of_weights(log_p, content[KEYS["is"]])
+    return _of_chains(log_p, content.get("bidirectional_gap"))
 
 
 def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
@@ -128,14 +99,14 @@ def before_all(scores: Scores, trusted: Trust) -> str:
 
 def bound_and_log_p(scores: Scores) -> str:
     """How far the ELBO is from log p(x), on the same rows."""
-    content, settings, elbo, per_row = scores[:4]
-    if "log_likelihood" not in per_row:
+    content, log_p = scores.content, scores.log_p
+    if log_p is None:
         return "Each row has a score of its own; above is their mean."
-    slack = mean(per_row["log_likelihood"].astype(np.float64) - elbo)
+    slack = mean(log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
     rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
     rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
     if above(slack):
-        least = "" if settings.method == "quadrature" else "at least "
+        least = "" if log_p.method == "quadrature" else "at least "
         return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
     if below(slack):
         return (
@@ -145,8 +116,8 @@ def bound_and_log_p(scores: Scores) -> str:
     return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
 
 
-def _of_quadrature(error: np.ndarray) -> Trust:
-    doubtful = ~(error <= RESOLVED)
+def _of_quadrature(log_p: LogP) -> Trust:
+    doubtful, error = log_p.in_doubt, log_p.error
     if not doubtful.any():
         return Trust(
             f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
@@ -154,66 +125,59 @@ def _of_quadrature(error: np.ndarray) -> Trust:
         )
     return Trust(
         f"Mostly: p(x) was integrated over all z, but in {doubtful.sum():,} of {len(error):,} rows the grid was not "
-        "fine or "
-        f"wide enough, and log p(x) may be off by {np.nanmax(error):.2g} nats there.",
+        f"fine or wide enough, and log p(x) may be off by {np.nanmax(error):.2g} nats there.",
         "Hold the rows with a large error in rows.csv against --method ais.",
     )
 
 
-def _of_weights(settings: ReportSettings, estimate: Mapping[str, Any], per_row: Mapping[str, np.ndarray]) -> Trust:
-    assert settings.num_samples is not None
-    khat, effective, error = (per_row[name] for name in ("khat", "effective_sample_size", "standard_error"))
-    if np.isnan(khat).all():
+def _of_weights(log_p: LogP, estimate: Mapping[str, Any]) -> Trust:
+    if np.isnan(log_p.per_row["khat"]).all():
         return Trust(
             "That cannot be told: there are too few importance samples to see a tail of their weights.",
             "Use --num-samples 25 or more.",
         )
-    share = float(np.mean(untrustworthy(khat, effective, error, settings.num_samples)))
+    share = float(np.mean(log_p.in_doubt))
     if share > _SHARE:
         return Trust(
             f"Not for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail (k-hat above "
             f"{KHAT_LIMIT}) that the estimate, which is too low in expectation, may be far too low, and no error bar "
-            "shows "
-            "it.",
+            "shows it.",
             "Use --method ais for log p(x).",
         )
     return Trust(
         f"Yes: the importance weights are sound in {100 * (1 - share):.1f} % of the rows. In expectation the estimate "
-        "is a "
-        f"little low; other random numbers would move it by {estimate['standard_error_by_samples']:.2g} nats, other "
-        "rows by "
-        "the ±."
+        f"is a little low; other random numbers would move it by {estimate['standard_error_by_samples']:.2g} nats, "
+        "other rows by the ±."
     )
 
 
-def _of_chains(scores: Scores) -> Trust:
-    content, settings, _, per_row = scores[:4]
-    few = float(np.mean(per_row["effective_sample_size"] < _FEW))
-    if few > _SHARE:
+def _of_chains(log_p: LogP, gap: Mapping[str, Any] | None) -> Trust:
+    share = float(np.mean(log_p.in_doubt))
+    if share > _SHARE:
         what, more = (
             ("chain", "Use more --distributions.")
-            if settings.method == "ais"
+            if log_p.method == "ais"
             else ("posterior sample", "Use --method ais for log p(x).")
         )
         return Trust(
-            f"Not for {100 * few:.0f} % of the rows: a single {what} carries the estimate there, and no error bar "
-            "shows how "
-            "far it is off.",
+            f"Not for {100 * share:.0f} % of the rows: a single {what} carries the estimate there, and no error bar "
+            "shows how far it is off.",
             more,
         )
-    if settings.method == "hmc":
+    if log_p.method == "hmc":
         return Trust(
             "That cannot be told: chains that missed a part of the posterior make the harmonic mean too low, tails "
-            "that no "
-            "sample met make it too high, and the ± knows of neither.",
+            "that no sample met make it too high, and the ± knows of neither.",
             "Hold it against --method ais.",
         )
-    text = "In expectation the estimate is not above log p(x)."
-    gap = content.get("bidirectional_gap")
     if gap is None:
-        return Trust(f"As a bound: {text[0].lower()}{text[1:]} How far below was not estimated (--simulated).")
+        return Trust(
+            "As a bound: in expectation the estimate is not above log p(x). How far below was not estimated "
+            "(--simulated)."
+        )
     return Trust(
-        f"{text} On {gap['num_simulated']} rows that the model made itself, a lower and an upper bound are "
-        f"{nats(gap)} nats "
-        "apart: so much it may be off by, if the data are like the model's own."
+        f"As a bound: in expectation the estimate is not above log p(x). On {gap['num_simulated']} rows that the model "
+        f"made itself, a lower and an upper bound are {nats(gap)} nats apart: so much it may be off by, if the data "
+        "are "
+        "like the model's own."
     )
