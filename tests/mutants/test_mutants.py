@@ -11,6 +11,7 @@ from typing import NamedTuple
 import of_calibration
 import of_diagnostics
 import of_estimators
+import of_faces
 import of_families
 import of_models
 import of_reports
@@ -163,7 +164,16 @@ MUTANTS = [
     Mutant("standard error without the root", "evaluate/_summary.py", "np.sqrt(n)", "n", STANDARD_ERROR),
     *(
         Mutant(*fields)
-        for part in (of_calibration, of_diagnostics, of_estimators, of_families, of_models, of_reports, of_sampling)
+        for part in (
+            of_calibration,
+            of_diagnostics,
+            of_estimators,
+            of_faces,
+            of_families,
+            of_models,
+            of_reports,
+            of_sampling,
+        )
         for fields in part.MUTANTS
     ),
 ]
