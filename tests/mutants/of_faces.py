@@ -1,31 +1,6 @@
 """Defects of what people read: figures and tables."""
 
-UNITS, COMPARE = "reports/_units.py", "reports/_compare.py"
-TABLE = "unit/test_units.py::test_log_densities_are_shifted_and_a_kl_is_not"
-
 MUTANTS = [
-    ("the Jacobian's sign", UNITS, 'value["mean"] + jacobian', 'value["mean"] - jacobian', TABLE),
-    (
-        "the KL has a unit",
-        UNITS,
-        '("elbo", "reconstruction", "log_likelihood")',
-        '("elbo", "reconstruction", "log_likelihood", "kl")',
-        TABLE,
-    ),
-    (
-        "one key with two meanings in JSON",
-        COMPARE,
-        "_entry(self.elbo, self.log_jacobian)",
-        "_entry(self.elbo)",
-        "unit/test_units.py::test_a_comparison_has_both_in_json",
-    ),
-    (
-        "the curve is of the scaled data",
-        "plots/_training.py",
-        "units = fitted.log_jacobian if i < 2 else 0.0",
-        "units = 0.0",
-        "unit/test_plots.py::test_history_is_in_the_datas_own_units",
-    ),
     (
         "channels before columns",
         "plots/_draw.py",

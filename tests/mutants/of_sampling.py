@@ -161,8 +161,8 @@ MUTANTS = [
     (
         "the density of z for that of u",
         ANNEALING,
-        "return (generative.prior().log_prob(z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
-        "return generative.prior().log_prob(z) if q0 is None else q0.log_prob(z)",
+        "return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
+        "return log_prior_of(generative, z) if q0 is None else q0.log_prob(z)",
         f"{CONSTRAINED}[gamma-prior]",
     ),
     (

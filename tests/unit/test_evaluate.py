@@ -215,3 +215,15 @@ def test_the_standard_error_is_the_spread_of_the_mean():
     spread = np.var([m.value for m in means])
     predicted = np.mean([m.standard_error**2 for m in means])
     assert abs(predicted / spread - 1) < 5 * np.sqrt(2 / 4000) + 5 * np.sqrt(8 / 30 / 4000)
+
+
+def test_the_yardstick_is_the_density_of_independent_columns():
+    """Against SciPy's densities, with the moments of the training rows."""
+    rng = np.random.default_rng(3)
+    train, rows = rng.normal(size=(50, 3)) * [1, 5, 9] + 4, rng.normal(size=(7, 3))
+    expected = scipy.stats.norm(train.mean(axis=0), train.std(axis=0)).logpdf(rows).sum(axis=1)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "gaussian"), expected, rtol=1e-12)
+    train, rows = rng.integers(0, 2, (50, 3)), rng.integers(0, 2, (7, 3))
+    train[:, 1] = 0  # a column that never varied makes no row impossible
+    expected = scipy.stats.bernoulli((train.sum(axis=0) + 0.5) / 51).logpmf(rows).sum(axis=1)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "bernoulli"), expected, rtol=1e-12)

@@ -20,7 +20,6 @@ class FakeFitted:
     """Rows are (z, noise ...) and images are flat planes of grey, so that every number on a figure can be told."""
 
     measures = ("elbo", "reconstruction", "kl")
-    log_jacobian = 0.0
 
     def __init__(self, latent_dim=2, event_shape=(3, 2), columns=None, epochs=3, validation=True):
         self.latent_dim, self.event_shape, self.columns = latent_dim, event_shape, columns
@@ -110,14 +109,6 @@ def test_history_of_grey_pixels_is_not_called_a_bound():
     fitted.history = [{"epoch": 1, "train_grey_objective": -9.0, "train_negative_cross_entropy": -5.0, "train_kl": 4.0}]
     titles = [ax.get_title() for ax in plots.plot_history(fitted, axes=Figure())]
     assert not any("ELBO" in title or "likelihood" in title for title in titles)
-
-
-def test_history_is_in_the_datas_own_units():
-    """As every table is: scaled data would put the curve 7 nats from the number that is printed beside it."""
-    fitted = FakeFitted(epochs=1)
-    fitted.log_jacobian = -7.0
-    panels = plots.plot_history(fitted, axes=Figure())
-    assert [float(ax.lines[0].get_ydata()[0]) for ax in panels] == [-107.0, -107.0, -100.0]
 
 
 @pytest.mark.parametrize("validation", [True, False])
