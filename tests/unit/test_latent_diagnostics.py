@@ -400,7 +400,8 @@ IDLE = np.array([1.0, 0.5, 0.2, 0.1])
             made(2, 2, kl=Mean(24.0, 0.1, 1000), mutual_information=about(6.8, 20.0)),
         ),
         (
-            "The posterior looks collapsed: its means hardly move with x. Try --kl-warmup or --free-bits.",
+            "The posterior looks collapsed: its means hardly move with x. z is hardly used: try --kl-warmup or "
+            "--free-bits.",
             made(2, 0, mutual_information=NOTHING, kl=CHEAP),
             made(2, 0, mutual_information=SOMETHING, kl=CHEAP),
         ),
@@ -445,7 +446,7 @@ IDLE = np.array([1.0, 0.5, 0.2, 0.1])
         ),
         (
             "The z of data are at least 3.0 nats from the prior: samples from p(z) may come from where few z of data "
-            "lie; a prior that is learned (--prior mixture, vamp or flow) may mend it.",
+            "lie. A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data.",
             made(6, 6, aggregate_kl=about(3.1, 4.0)),
             made(6, 6, aggregate_kl=about(0.9, 4.0)),
         ),

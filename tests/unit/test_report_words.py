@@ -13,14 +13,24 @@ from aevb.reports._text import plain
 from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
 
 N = 400
-NOISE = np.random.default_rng(0).normal(size=N)
+NOISE = np.linspace(-1, 1, N)  # of mean 0
 
 
-def scores(method="is", *, elbo=-7.0, log_p=-5.0, better=None, trained=0, rows=N, noise=0.1, content=(), **per_row):
+def scores(
+    method="is",
+    *,
+    elbo=-7.0,
+    log_p=-5.0,
+    better=None,
+    trained=0,
+    repeated=0.0,
+    rows=N,
+    noise=0.1,
+    content=(),
+    **per_row,
+):
     """N rows with a log p(x), an ELBO and a yardstick of these means, and what the method tells of each row."""
-    settings = ReportSettings(method=method, num_samples=None if method == "elbo" else 1000).resolved(
-        rows, quadrature=False
-    )
+    settings = ReportSettings(method=method, num_samples=None if method == "elbo" else 1000)
     told = {
         "quadrature": {"error": 0.0004},
         "is": {"standard_error": 0.01, "effective_sample_size": 800.0, "khat": 0.1},
@@ -28,7 +38,8 @@ def scores(method="is", *, elbo=-7.0, log_p=-5.0, better=None, trained=0, rows=N
         "hmc": {"standard_error": 0.01, "effective_sample_size": 90.0},
     }.get(method, {})
     bound = np.full(N, elbo)
-    found = {"num_rows": rows, "num_rows_trained_on": trained, "elbo": plain(mean(bound + noise * NOISE))}
+    found = {"num_rows": rows, "num_rows_in_training": trained, "share_repeated_in_training": repeated}
+    found["elbo"] = plain(mean(bound + noise * NOISE))
     estimate = None
     if told:
         arrays = {name: np.broadcast_to(value, N) for name, value in (told | per_row).items()}
@@ -48,7 +59,7 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
     ("sentence", "words", "here", "there"),
     [
         # how good
-        ("log p(x) is -5.00 ± 0.005 nats a row (by quadrature).", how_good, scores("quadrature"), scores("elbo")),
+        ("log p(x) is -5.000 ± 0.003 nats a row (by quadrature).", how_good, scores("quadrature"), scores("elbo")),
         ("log p(x) is -5.00", how_good, scores(), scores(log_p=-6.0)),
         ("log p(x) is at least -7.00", how_good, scores("elbo"), scores("quadrature")),
         ("cross-entropy of grey pixels and no likelihood", how_good, scores("elbo", content=GREY), scores("elbo")),
@@ -57,8 +68,8 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
         ("cannot be told from a model of independent columns", how_good, scores(better=0.001), scores(better=3.0)),
         ("independent columns", how_good, scores(better=3.0), scores()),
         # the bound beside log p(x)
-        ("the ELBO is 2.00", bound_and_log_p, scores("quadrature"), scores("quadrature", elbo=-8.0)),
-        ("the ELBO is at least 2.00", bound_and_log_p, scores(), scores("quadrature")),
+        ("the ELBO is 2.000", bound_and_log_p, scores("quadrature"), scores("quadrature", elbo=-8.0)),
+        ("the ELBO is at least 2.000", bound_and_log_p, scores(), scores("quadrature")),
         ("so much the bound misses", bound_and_log_p, scores(), scores(elbo=-5.001)),
         ("the ELBO cannot be told from log p(x)", bound_and_log_p, scores(elbo=-5.001), scores()),
         ("nats below the ELBO, which is a bound: it is too low", bound_and_log_p, scores(elbo=-4.0), scores()),
@@ -93,13 +104,15 @@ def test_bits_per_pixel():
         ("so heavy a tail", scores(khat=HEAVY, standard_error=0.5),
          scores(khat=HEAVY, standard_error=1e-6, effective_sample_size=1000.0)),
         ("Use --method ais for log p(x).", scores(khat=HEAVY, standard_error=0.5), scores()),
-        ("Yes: the importance weights are sound in 100.0 % of the rows.", scores(), scores(khat=HEAVY, standard_error=0.5)),
+        ("Yes: the importance weights are sound in 100.0 % of the rows.", scores(),
+         scores(khat=HEAVY, standard_error=0.5)),
         ("other random numbers would move it by 0.0005 nats", scores(), scores(standard_error=0.1)),
         ("too few importance samples to see a tail", scores(khat=np.nan), scores()),
         ("Use --num-samples 25 or more.", scores(khat=np.nan), scores()),
         ("Not for 10 % of the rows: a single chain carries the estimate", scores("ais", effective_sample_size=FEW),
          scores("ais")),
-        ("Use more --distributions.", scores("ais", effective_sample_size=FEW), scores("hmc", effective_sample_size=FEW)),
+        ("Use more --distributions.", scores("ais", effective_sample_size=FEW),
+         scores("hmc", effective_sample_size=FEW)),
         ("a single posterior sample carries the estimate", scores("hmc", effective_sample_size=FEW), scores("hmc")),
         ("How far below was not estimated (--simulated).", scores("ais"), scores("ais", content=GAP)),
         ("On 16 rows that the model made itself, a lower and an upper bound are 0.11 ± 0.09 nats apart",
@@ -125,8 +138,15 @@ def test_an_objective_is_believed_as_one():
 @pytest.mark.parametrize(
     ("sentence", "here", "there"),
     [
-        ("Not for new rows: 7 of the 400 rows were trained on.", {"trained": 7}, {"trained": 0}),
-        ("Not for new rows: All 400 rows were trained on.", {"trained": 400}, {"trained": 7}),
+        ("Not for new rows: 7 of the 400 rows equal rows that were trained on.", {"trained": 7}, {"trained": 0}),
+        ("Not for new rows: All 400 rows equal rows", {"trained": 400}, {"trained": 7}),
+        # Rows of few values equal each other by chance: 8 of 400 do where 2 % of the training rows repeat.
+        ("Not for new rows", {"trained": 8}, {"trained": 8, "repeated": 0.02}),
+        (
+            "no more than such rows equal each other",
+            {"trained": 8, "repeated": 0.02},
+            {"trained": 80, "repeated": 0.02},
+        ),
         ("Whether rows among them were trained on is not known", {"trained": None}, {"trained": 0}),
         ("These rows also chose the parameters (early stopping)", {"selected": True}, {"selected": False}),
     ],

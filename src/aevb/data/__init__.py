@@ -9,6 +9,7 @@ from .batching import epoch_order as epoch_order
 from .batching import split as split
 from .dataset import Dataset as Dataset
 from .dataset import rows_found_in as rows_found_in
+from .dataset import share_repeated as share_repeated
 from .info import DataInfo as DataInfo
 from .preprocessing import Binarization as Binarization
 from .preprocessing import Preprocessing as Preprocessing

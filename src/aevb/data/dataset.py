@@ -1,6 +1,7 @@
 """The value that every source of data becomes: rows as stored, with their names and labels."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -136,6 +137,19 @@ def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
     dtype = np.result_type(rows.rows, among.rows)
     known = set(_digests(among.rows, dtype))
     return np.fromiter((digest in known for digest in _digests(rows.rows, dtype)), np.bool_, len(rows))
+
+
+def share_repeated(dataset: Dataset) -> float:
+    """The share of the rows that equal another row of the same data set.
+
+    So many of a further sample of the same population would be found among these rows by chance.
+
+    Example:
+        >>> share_repeated(Dataset("a", np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [3.0, 3.0]]), (2,)))
+        0.5
+    """
+    counts = Counter(_digests(dataset.rows, dataset.rows.dtype))
+    return sum(count for count in counts.values() if count > 1) / len(dataset)
 
 
 def _digests(rows: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[bytes]:

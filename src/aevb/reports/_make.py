@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aevb import evaluate
-from aevb.data import DataInfo, Dataset, rows_found_in
+from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import SgvbB
@@ -102,7 +102,8 @@ def make_report(
     content: dict[str, Any] = {
         "part": part,
         "num_rows": len(dataset),
-        "num_rows_trained_on": None if known is None else int(known.sum()),
+        "num_rows_in_training": None if known is None else int(known.sum()),
+        "share_repeated_in_training": None if train_set is None else share_repeated(train_set),
         "unit": "nats per example",
         "data": dataclasses.asdict(DataInfo.of(dataset)),
         "data_kind": data_kind(fitted),

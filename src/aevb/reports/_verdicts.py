@@ -13,6 +13,8 @@ from ._text import nats
 
 # A share of rows with a doubtful estimate that is worth a warning.
 _SHARE = 0.05
+# So many standard deviations are more than chance.
+_SIGMAS = 5.0
 _AGAINST = "a model of independent columns"
 
 
@@ -78,21 +80,33 @@ def trust(scores: Scores) -> Trust:
 
 def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
     """The same with what the rows are: trained on, or those that chose the parameters."""
-    trained, total = scores.content["num_rows_trained_on"], scores.content["num_rows"]
-    text = trusted.text
-    if trained:
-        some = f"All {total:,}" if trained == total else f"{trained:,} of the {total:,}"
-        text = f"Not for new rows: {some} rows were trained on. Else: {text}"
+    found, total, text = scores.content["num_rows_in_training"], scores.content["num_rows"], trusted.text
+    if found:
+        some = f"All {total:,}" if found == total else f"{found:,} of the {total:,}"
+        equal = f"{some} rows equal rows that were trained on"
+        if trained_on(scores):
+            text = f"Not for new rows: {equal}. Else: {text}"
+        else:
+            text += f" {equal}, no more than such rows equal each other."
     if selected:
         text += " These rows also chose the parameters (early stopping), so new rows are expected to get less."
-    if trained is None:
+    if found is None:
         text += " Whether rows among them were trained on is not known: the training rows were not given."
     return text
 
 
+def trained_on(scores: Scores) -> bool:
+    """Whether more rows are found among the training rows than chance puts there, if these are new."""
+    found, total = scores.content["num_rows_in_training"], scores.content["num_rows"]
+    if not found:
+        return False
+    chance = scores.content["share_repeated_in_training"]
+    return bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
+
+
 def before_all(scores: Scores, trusted: Trust) -> str:
     """Advice on the numbers themselves, which goes before that on the model."""
-    if scores.content["num_rows_trained_on"]:
+    if trained_on(scores):
         return "Name rows that the model has not seen: aevb evaluate RUN DATA."
     return trusted.advice
 
