@@ -926,9 +926,11 @@ MOVING = {
     "masked": lambda: dist.Uniform(LOW, LOW + 1.0).mask(True),
     "truncated": lambda: dist.TruncatedNormal(LOC, 1.0, low=LOW),
     "mixture": lambda: mixed(lambda low: dist.Uniform(low, low + 1.0).to_event(1)),
-    "numpyro's mixture": lambda: dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Uniform(LOW, 1.0)),
+    "numpyro's mixture": lambda: dist.MixtureSameFamily(  # it refuses a Uniform, but not one that is mapped
+        dist.Categorical(jnp.ones(2) / 2), dist.TransformedDistribution(dist.Uniform(LOW, LOW + 1.0), EXP)
+    ),
     "general mixture": lambda: dist.MixtureGeneral(
-        dist.Categorical(jnp.ones(2) / 2), [dist.Uniform(jnp.zeros(()), 1.0), dist.Normal(0.0, 1.0)]
+        dist.Categorical(jnp.ones(2) / 2), 2 * [dist.Uniform(jnp.zeros(()), jnp.ones(()))]
     ),
     "transformed": lambda: dist.TransformedDistribution(dist.Uniform(LOW, LOW + 1.0), EXP),
     "shifted half-line": lambda: dist.TransformedDistribution(dist.Exponential(LOW + 1.0), SHIFT),

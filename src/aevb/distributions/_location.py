@@ -8,9 +8,10 @@ from jaxtyping import Array, Float
 from ._location_scale import MultivariateStudentT, StudentT
 from ._reparameterize import Reparameterized
 
-# Their moments need not exist, or overflow long before a sample does, or (the last) have no closed form.
+# Their moments need not exist, or overflow long before a sample does, or have no closed form.
 _BY_QUANTILES = (
     dist.Cauchy,
+    dist.Gompertz,
     dist.HalfCauchy,
     dist.InverseGamma,
     dist.Levy,
