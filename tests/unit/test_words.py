@@ -149,7 +149,7 @@ DOUBT = np.arange(50) < 10
         ),
         (
             "The encoder is 2.10 ± 0.00 nats below the best Gaussian of full covariance for each row: longer training "
-            "or a larger encoder (--hidden) may do as well.",
+            "or a larger encoder (--hidden) may win that back.",
             said(ENCODER, "iaf"),
             said(ENCODER, "laplace"),
         ),

@@ -116,9 +116,9 @@ def _against_gaussians(full: InferenceGaps, posterior: str) -> list[str]:
     best = "the best Gaussian of full covariance for each row"
     if above(won):
         advice = (
-            "longer training or a larger encoder (--hidden) may do as well."
+            "longer training or a larger encoder (--hidden) may win that back."
             if posterior in _FLOWS
-            else "a richer posterior (--posterior full-covariance, iaf or coupling) or longer training may do as well."
+            else "a richer posterior (--posterior full-covariance, iaf or coupling) or longer training may win that back."
         )
         return [f"The encoder is {nats(won)} nats below {best}: {advice}"]
     if below(won):
