@@ -317,15 +317,14 @@ def test_an_epoch_of_skipped_steps_has_no_numbers(missing, recovers, monkeypatch
 def test_rows_that_broke_the_training_are_called_by_their_numbers_in_the_data():
     """They were called by their places in the training part."""
     with pytest.raises(aevb.DivergenceError, match="10 steps in a row") as caught:
-        aevb.fit(GREY, **SMALL | {"epochs": 9}, batch_size=27, learning_rate=1e30, validation=0.1, seed=5)
+        aevb.fit(GREY, **SMALL, batch_size=5, learning_rate=1e30, validation=0.1, seed=5)
     named = re.search(r"\(rows ([\d, ]+)", str(caught.value)).group(1).rstrip(", ")
     in_training, _ = split(60, 0.1, 5)
     shown = {int(number) for number in named.split(", ")}
-    assert shown <= set(in_training) and len(shown) == 8
     epoch, step = map(int, re.search(r"step (\d+) of epoch (\d+)", str(caught.value)).groups()[::-1])
     key = jax.random.fold_in(jax.random.key(5), 1)
     order = np.asarray(epoch_order(key, epoch - 1, 54))
-    assert shown == set(in_training[order[27 * (step - 1) :][:8]])
+    assert shown == set(in_training[order[5 * (step - 1) : 5 * step]])
 
 
 # --- who watches ------------------------------------------------------------------------------------------------------
