@@ -522,22 +522,46 @@ def test_a_figure_of_an_evaluation_that_fails(table: Table, tmp_path: Path, monk
     assert {"evaluation.json", "index.html"} <= {path.name for path in (tmp_path / "page").iterdir()}
 
 
-def test_ctrl_c_while_figures_are_drawn_leaves_the_result(table: Table, tmp_path: Path, monkeypatch) -> None:
-    def stop(*args: object, **options: object) -> None:
-        raise KeyboardInterrupt
+def interrupted(*args: object, monkeypatch: pytest.MonkeyPatch) -> Done:
+    """A command that Ctrl-C ends: it leaves the process at once, which must go on here."""
 
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr(plots, "save_figures", stop)
     monkeypatch.setattr(os, "_exit", leave)
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as stopped:
-        main(["fit", str(table.file), "--out", str(tmp_path / "r"), *TABLE, "--epochs", "1"])
-    assert stopped.value.code == 130
-    assert "stopped by Ctrl-C while drawing figures; the trained model is in" in errors.getvalue()
-    assert f"aevb plot {tmp_path / 'r'}" in errors.getvalue()
-    assert "ELBO" in out.getvalue()
+        main(list(map(str, args)))
+    return Done(stopped.value.code, out.getvalue(), errors.getvalue())
+
+
+def test_ctrl_c_while_figures_are_drawn_leaves_the_result(table: Table, tmp_path: Path, monkeypatch) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "save_figures", stop)
+    args = ["fit", table.file, "--out", tmp_path / "r", *TABLE, "--epochs", "30"]
+    code, out, err = interrupted(*args, monkeypatch=monkeypatch)
+    assert code == 130
+    assert "stopped by Ctrl-C while drawing figures; the trained model is in" in err
+    assert f"aevb plot {tmp_path / 'r'}" in err
+    assert "ELBO" in out
+
+
+def test_ctrl_c_within_a_callback_is_not_lost(table: Table, monkeypatch) -> None:
+    """It came while JAX was collecting garbage: Python printed a traceback, and the command went on."""
+
+    class Garbage:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def collect(args: object) -> int:
+        Garbage()
+        time.sleep(0.01)
+        return 0
+
+    monkeypatch.setattr(_commands, "info", collect)
+    assert interrupted("info", table.run, monkeypatch=monkeypatch) == (130, "", "aevb: stopped by Ctrl-C\n")
 
 
 def test_table_of_numbers(table: Table) -> None:

@@ -2,10 +2,10 @@
 
 MUTANTS = [
     (
-        "channels before columns",
+        "tiles in the order of columns",
         "plots/_draw.py",
-        "reshape(down, columns, height, width, *channels).swapaxes(1, 2)",
-        "reshape(down, columns, height, *channels, width).swapaxes(1, 2)",
+        ".swapaxes(1, 2)",
+        ".swapaxes(0, 1)",
         "unit/test_plots.py::test_channels_are_drawn_as_they_are[3]",
     ),
     (

@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Everything that computes is imported after the arguments were read."""
 
+import _thread
 import os
 import sys
 import warnings
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     survive_any_encoding()
     parser = make_parser()
     args = parser.parse_args(argv)
-    show, warnings.formatwarning = warnings.formatwarning, _in_one_line
+    before = warnings.formatwarning, sys.unraisablehook
+    warnings.formatwarning, sys.unraisablehook = _in_one_line, _keep_ctrl_c
     try:
         from . import _commands
 
@@ -44,12 +46,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         os._exit(130)  # the device may still be computing, and the interpreter's own exit would not wait for it
     finally:
-        warnings.formatwarning = show
+        warnings.formatwarning, sys.unraisablehook = before
 
 
 def _fail(message: str, code: int) -> int:
     print(f"aevb: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _keep_ctrl_c(lost: Any) -> None:
+    """Python prints and forgets what is raised within a callback, such as JAX's on garbage: not so Ctrl-C."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _in_one_line(message: Warning | str, *where: Any, **more: Any) -> str:
