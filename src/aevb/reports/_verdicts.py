@@ -102,8 +102,9 @@ def of_log_p(
 def untrustworthy_rows(per_row: Mapping[str, np.ndarray], settings: ReportSettings) -> np.ndarray:
     """Of resolved settings with method "is"."""
     assert settings.num_samples is not None
-    numbers = (per_row[name] for name in ("khat", "effective_sample_size", "standard_error"))
-    return untrustworthy(*numbers, settings.num_samples)
+    return untrustworthy(
+        per_row["khat"], per_row["effective_sample_size"], per_row["standard_error"], settings.num_samples
+    )
 
 
 def _of_quadrature(error: np.ndarray) -> str:
