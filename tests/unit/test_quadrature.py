@@ -153,7 +153,7 @@ def test_priors_on_every_support(family, x64):
 
 
 def dense(generative, rows):
-    axis = np.linspace(-9, 9, 1201)
+    axis = np.linspace(-9, 9, 601)
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
 
     def of_row(x):

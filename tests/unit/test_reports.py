@@ -45,10 +45,42 @@ def test_the_numbers_are_those_of_the_parts(fitted, report):
     assert found["standard_error_by_samples"] < found["standard_error"]
     np.testing.assert_allclose(report.per_row["log_likelihood"], log_p, rtol=1e-5)
     # The same as the fit's own evaluation, which has the same keys.
-    assert fitted.evaluate(TEST, num_samples=200).log_likelihood.value == pytest.approx(found["mean"], abs=1e-4)
+    assert fitted.evaluate(TEST, method="is", num_samples=200).log_likelihood.value == pytest.approx(
+        found["mean"], abs=1e-4
+    )
     assert report.lowest[0] == np.argmin(log_p)
     assert [item["row"] for item in content["lowest_rows"]] == report.lowest.tolist()
     assert content["data_kind"] == "binary as they are (static)"
+
+
+def test_two_latent_dimensions_are_integrated_over(fitted):
+    """Importance samples from q were nats too low in every headline."""
+    found = make_report(fitted, TEST, settings=ReportSettings(diagnostics=False))
+    exact = evaluate.quadrature_log_likelihood(fitted.generative, fitted.prepare(TEST)[1])
+    assert found.content["settings"]["method"] == "quadrature"
+    assert found.content[KEYS["quadrature"]]["mean"] == pytest.approx(exact.log_likelihood.mean(), abs=1e-6)
+    assert found.content[KEYS["quadrature"]]["rows_in_doubt"] == 0
+    assert "by quadrature on 100 rows" in found.verdicts[0]
+    assert found.verdicts[1].startswith("Quadrature is good to 0.001 nats")
+    own = fitted.evaluate(TEST)
+    assert own.method == "quadrature"
+    assert own.to_dict()[KEYS["quadrature"]]["mean"] == pytest.approx(exact.log_likelihood.mean(), abs=1e-6)
+    np.testing.assert_allclose(fitted.log_likelihood(TEST), exact.log_likelihood, atol=1e-6)
+    # Where samples are asked for there are samples, and they say the same within their errors.
+    sampled = fitted.log_likelihood(TEST, method="is", num_samples=1000)
+    assert abs(evaluate.mean(sampled - exact.log_likelihood).value) < 0.05
+    with pytest.raises(aevb.ConfigError, match="quadrature takes no samples"):
+        ReportSettings(method="quadrature", num_samples=5)
+
+
+def test_a_row_that_the_grid_did_not_resolve_is_spoken_of():
+    content = {KEYS["quadrature"]: {"mean": -5.0, "standard_error": 0.1, "num_rows": 4}}
+    rows = {"log_likelihood": np.full(4, -5.0), "error": np.array([0.0, 0.0005, 0.5, 0.0])}
+    settings = ReportSettings(method="quadrature")
+    assert "In 1 of 4 rows" in of_log_p(content, settings, np.full(4, -6.0), rows)[1]
+    assert "0.5 nats" in of_log_p(content, settings, np.full(4, -6.0), rows)[1]
+    rows["error"][2] = 0.001
+    assert of_log_p(content, settings, np.full(4, -6.0), rows)[1] == "Quadrature is good to 0.001 nats in every row."
 
 
 def test_every_diagnostic_is_there(report):
@@ -266,6 +298,7 @@ def test_scaling_does_not_change_a_comparison_of_densities():
 )
 def test_a_bound_above_the_estimate_is_called_noise(elbo, words):
     rows = {"log_likelihood": np.full(4, -5.0), "effective_sample_size": np.ones(4), "khat": np.zeros(4)}
+    rows["standard_error"] = np.full(4, 0.1)
     content = {KEYS["is"]: {"mean": -5.0, "standard_error": 0.1, "num_rows": 4}}
-    line = of_log_p(content, ReportSettings(num_samples=1), np.full(4, elbo), rows)[0]
+    line = of_log_p(content, ReportSettings(method="is", num_samples=1), np.full(4, elbo), rows)[0]
     assert words in line
