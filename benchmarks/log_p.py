@@ -41,7 +41,7 @@ def described(log_p, reference, claimed=None, effective=None):
 
 
 def of_latents(latent_dim, args):
-    epochs = args.epochs or (30 if latent_dim == 2 else 10)
+    epochs = args.epochs or (30 if latent_dim == 2 else 6)
     fitted = aevb.fit("mnist", latent_dim=latent_dim, epochs=epochs, evaluation_samples=0)
     _, x = fitted.prepare(aevb.data.load_test("mnist").take(np.arange(args.rows)))
     pair, key = (fitted.generative, fitted.recognition), jax.random.key(0)
@@ -82,8 +82,8 @@ def main():
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--latents", type=int, nargs="+", default=[2, 5, 20, 50])
     parser.add_argument("--samples", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--distributions", type=int, default=400)
-    parser.add_argument("--epochs", type=int, help="of every fit; default: 30 at J = 2, 10 above")
+    parser.add_argument("--distributions", type=int, default=200)
+    parser.add_argument("--epochs", type=int, help="of every fit; default: 30 at J = 2, 6 above")
     parser.add_argument("--out", default=Path(__file__).with_suffix(".json"), type=Path)
     args = parser.parse_args()
     result = {

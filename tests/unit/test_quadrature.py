@@ -102,13 +102,16 @@ def test_many_narrow_peaks(scale, x64):
     assert found.error.max() < 3e-3
 
 
+LEGENDRE = np.polynomial.legendre.leggauss(200)
+
+
 @pytest.mark.parametrize(
     "family",
     ["gamma", "exponential", "log-normal", "pareto", "uniform", "beta", "von-mises", "dirichlet", "cauchy", "laplace",
      "student-t"],
 )  # fmt: skip
 def test_priors_on_every_support(family, x64):
-    """Against adaptive integration in one dimension, of a likelihood that is wavy and not even."""
+    """Against adaptive integration in one dimension, of a likelihood that is not even."""
     size = 2 if family == "dirichlet" else 1
     kind = FAMILIES[family]
 
@@ -117,7 +120,7 @@ def test_priors_on_every_support(family, x64):
             return kind.standard(size)
 
         def likelihood(self, z):
-            return Normal(jnp.stack([jnp.sin(2 * z[0]), 1 / (1 + z[0] ** 2)]), 0.3).to_event(1)
+            return Normal(jnp.stack([jnp.tanh(2 * z[0] - 1), 1 / (1 + z[0] ** 2)]), 0.3).to_event(1)
 
     x = np.array([0.4, 0.5])
     low, high = kind.edges
@@ -132,9 +135,8 @@ def test_priors_on_every_support(family, x64):
 
     total = 0.0
     for a, b in itertools.pairwise(ends):
-        # Gauss-Legendre, 2,000 points a piece; the infinite pieces by z = a +- t / (1 - t).
-        t, w = np.polynomial.legendre.leggauss(2000)
-        t, w = 0.5 * (t + 1), 0.5 * w
+        # Gauss-Legendre, 200 points a piece; the infinite pieces by z = a +- t / (1 - t).
+        t, w = 0.5 * (LEGENDRE[0] + 1), 0.5 * LEGENDRE[1]
         if np.isinf(b):
             z, w = a + t / (1 - t), w / (1 - t) ** 2
         elif np.isinf(a):
@@ -151,7 +153,7 @@ def test_priors_on_every_support(family, x64):
 
 
 def dense(generative, rows):
-    axis = np.linspace(-9, 9, 1201)
+    axis = np.linspace(-9, 9, 601)
     grid = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2))
 
     def of_row(x):

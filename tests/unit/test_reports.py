@@ -17,6 +17,7 @@ from aevb.reports import ReportSettings, _diagnose, compare, make_report, nats, 
 from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
 from aevb.reports._diagnose import Finding, LogP, Subject, diagnose
+from aevb.reports._settings import KEYS
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.random((3, 36)) < 0.5
@@ -57,6 +58,26 @@ def test_the_numbers_are_those_of_the_parts(fitted, report):
     yardstick = evaluate.independent_columns(TRAIN, TEST, "bernoulli")
     assert content["over_independent_columns"]["mean"] == pytest.approx((log_p - yardstick).mean(), abs=1e-4)
     assert content["data_kind"] == "binary as they are (static)"
+
+
+def test_two_latent_dimensions_are_integrated_over(fitted):
+    """Importance samples from q were nats too low in every headline."""
+    found = make_report(fitted, TEST, settings=ReportSettings(diagnostics=False))
+    exact = evaluate.quadrature_log_likelihood(fitted.generative, fitted.prepare(TEST)[1])
+    assert found.content["settings"]["method"] == "quadrature"
+    assert found.content[KEYS["quadrature"]]["mean"] == pytest.approx(exact.log_likelihood.mean(), abs=1e-6)
+    assert found.content[KEYS["quadrature"]]["rows_in_doubt"] == 0
+    assert "(by quadrature; " in found.answers[0].text
+    assert found.answers[1].text.startswith("Yes: p(x) was integrated over all z, to 0.001 nats in every row.")
+    own = fitted.evaluate(TEST)
+    assert own.method == "quadrature"
+    assert own.to_dict()[KEYS["quadrature"]]["mean"] == pytest.approx(exact.log_likelihood.mean(), abs=1e-6)
+    np.testing.assert_allclose(fitted.log_likelihood(TEST), exact.log_likelihood, atol=1e-6)
+    # Where samples are asked for there are samples, and they say the same within their errors.
+    sampled = fitted.log_likelihood(TEST, method="is", num_samples=1000)
+    assert abs(evaluate.mean(sampled - exact.log_likelihood).value) < 0.05
+    with pytest.raises(aevb.ConfigError, match="quadrature takes no samples"):
+        ReportSettings(method="quadrature", num_samples=5)
 
 
 def test_every_diagnostic_is_there(report):

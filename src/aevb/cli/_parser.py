@@ -79,7 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="of log p(x); one of elbo (the bound alone), quadrature (exact, for one or two latent dimensions), is "
         "(importance sampling), ais (annealed importance sampling), hmc (the paper's Appendix D, below five latent "
-        "dimensions), auto (quadrature, or else is) (auto)",
+        "dimensions), auto (quadrature; is for more dimensions, or if --num-samples is given) (auto)",
     )
     evaluate.add_argument(
         "--num-samples",

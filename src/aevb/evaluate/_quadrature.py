@@ -292,7 +292,7 @@ def _runs(tile: np.ndarray) -> Iterator[tuple[int, int]]:
 def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """log p(x) and its error of each row."""
     n, k, x = len(rows), len(grid.low), jnp.asarray(rows)
-    eps = float(np.finfo(np.dtype(jnp.result_type(float))).eps)
+    eps = float(np.finfo(jnp.result_type(float)).eps)
     children = np.stack(np.meshgrid(*[[0, 1]] * k, indexing="ij"), axis=-1).reshape(-1, k)
     side = grid.size // _TILE[k]
     first = np.stack(np.meshgrid(*[np.arange(side)] * k, indexing="ij"), axis=-1).reshape(-1, k)

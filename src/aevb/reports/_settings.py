@@ -32,7 +32,8 @@ class ReportSettings:
     """How log p(x) is estimated, and how much work goes into the diagnostics.
 
     Args:
-        method: "auto": "quadrature" for one or two latent dimensions, else "is"; "elbo": the bound alone; "quadrature":
+        method: "auto": "quadrature" for one or two latent dimensions, and "is" for more or if `num_samples` are asked
+            for; "elbo": the bound alone; "quadrature":
             exact to 0.001 nats; "is": importance sampling from a mixture of q(z | x), wider ones and p(z); "ais":
             annealed importance sampling by HMC; "hmc": the paper's Appendix D, for fewer than five latent dimensions.
         num_samples: importance samples, AIS chains, or posterior samples of each row. None: 1,000, 16, 800. Quadrature
@@ -62,6 +63,8 @@ class ReportSettings:
         ):
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
+        if self.method == "quadrature" and self.num_samples:
+            raise ConfigError(f"quadrature takes no samples, but num_samples = {self.num_samples}; use method is")
         for name, least in (
             ("num_samples", 2 if self.method in ("ais", "hmc") else 0),
             ("num_rows", 1),
@@ -82,7 +85,7 @@ class ReportSettings:
         """
         method = "elbo" if self.num_samples == 0 else self.method
         if method == "auto":
-            method = "quadrature" if quadrature else "is"
+            method = "quadrature" if quadrature and self.num_samples is None else "is"
         num_samples = _NUM_SAMPLES[method] if self.num_samples is None else self.num_samples
         num_rows = _NUM_ROWS.get(method, total_rows) if self.num_rows is None else self.num_rows
         return dataclasses.replace(
