@@ -45,12 +45,9 @@ def kl_divergence(q: dist.Distribution, p: dist.Distribution) -> Float[Array, "*
         return jnp.sum(per_dimension, axis=axes)
     if type(q) is dist.Normal and type(p) is dist.Normal:
         return _normal_normal(q, p)
-    rule = _rule(q, p)
-    if rule is not None:
-        return rule(q, p)
     try:
-        return numpyro_kl_divergence(q, p)
-    except NotImplementedError:
+        return (_rule(q, p) or numpyro_kl_divergence)(q, p)
+    except NotImplementedError:  # either may decline: an Independent has a rule only where it is one of Normals
         raise UnavailableError(
             f"no closed form is known for the KL divergence from {_family(q)} to {_family(p)}; use estimator 'sgvb-a' "
             "(SgvbA), which samples it, or give the posterior and the prior families that have one"

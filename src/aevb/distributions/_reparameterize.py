@@ -8,8 +8,6 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 from numpyro.distributions import constraints
 
-from aevb.errors import UnavailableError
-
 from ._location_scale import MultivariateStudentT, StudentT
 
 
@@ -85,10 +83,10 @@ class Reparameterized(dist.Distribution):
         """log q(z), by the inverse of g.
 
         Raises:
-            UnavailableError: no inverse was given.
+            TypeError: no inverse was given.
         """
         if self.inverse is None:
-            raise UnavailableError(
+            raise TypeError(
                 "log q(z) at a given z needs the inverse of g, which this distribution was not given; samples drawn "
                 "by rsample_and_log_prob have theirs"
             )
@@ -118,8 +116,8 @@ def rsample_and_log_prob(
         sample_shape: of the samples, before q's own axes.
 
     Raises:
-        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be
-            silently wrong.
+        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
+            wrong.
 
     Example:
         >>> z, log_q = rsample_and_log_prob(dist.Normal(0.0, 1.0), jax.random.key(0), (3,))
@@ -129,7 +127,7 @@ def rsample_and_log_prob(
     if isinstance(q, Reparameterized):
         return q.rsample_and_log_prob(key, sample_shape)
     if not q.has_rsample:
-        raise UnavailableError(
+        raise TypeError(
             f"{type(q).__name__} has no reparameterised sampler, so the gradient of an SGVB estimator would miss "
             "its encoder; use a posterior family that has one"
         )
