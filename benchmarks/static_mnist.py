@@ -100,9 +100,8 @@ def main():
     result[f"is_{args.samples}_same_rows"] = plain(evaluate.mean(same))
     for start_from in ("prior", "encoder"):
         start = time.perf_counter()
-        ais = evaluate.annealed_importance_sampling(
-            *pair, some, key, num_distributions=args.distributions, start=start_from
-        )
+        settings = evaluate.Annealing(num_distributions=args.distributions, start=start_from)
+        ais = evaluate.annealed_importance_sampling(*pair, some, key, settings)
         result[f"ais_from_{start_from}"] = plain(evaluate.mean(ais.log_likelihood)) | {
             "less_is": plain(evaluate.mean(ais.log_likelihood - same)),
             "distributions": args.distributions,
@@ -111,9 +110,8 @@ def main():
         }
         print(json.dumps(result, indent=2), flush=True)
     for start_from in ("prior", "encoder"):
-        both = evaluate.bidirectional_gap(
-            *pair, args.simulated, key, num_distributions=args.distributions, start=start_from
-        )
+        settings = evaluate.Annealing(num_distributions=args.distributions, start=start_from)
+        both = evaluate.bidirectional_gap(*pair, args.simulated, key, settings)
         result[f"bidirectional_gap_from_{start_from}"] = plain(both.gap)
     result |= {
         "cpu_cores": os.cpu_count(),

@@ -1,6 +1,5 @@
 """The Keras notebook's experiment: train, evaluate, and draw the latent plane and the manifold of digits."""
 
-import jax
 from matplotlib.figure import Figure
 
 import aevb
@@ -18,6 +17,6 @@ aevb.plots.plot_manifold(vae, n=20, ax=right)
 figure.savefig("keras_notebook.png")
 
 z = vae.encode(test).mean  # (10000, 2): the encoder
-x = vae.decode(z[:5])  # (5, 784): the decoder
-draws = vae.sample(5, jax.random.key(0))  # (5, 784): new digits
+x = vae.decode(z[:5])  # (5, 28, 28): the decoder
+draws = vae.sample(5, seed=0)  # (5, 28, 28): new digits
 vae.save("keras_notebook.safetensors")

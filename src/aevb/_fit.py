@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,11 +20,13 @@ from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, fix
-from aevb.errors import ConfigError, DivergenceError
-from aevb.fitted import BINARIZATION_KEY, FittedModel, measures
+from aevb.errors import ConfigError, DivergenceError, GuessWarning
+from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import build
 
+from ._measures import log_jacobian, measures
 from ._plan import Plan, make_plan
+from ._progress import watched_progress
 from ._splits import Splits, load_splits
 
 Record = dict[str, Any]
@@ -41,6 +44,7 @@ def fit(
     on_start: Callable[[Config, Splits], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
     on_trained: Callable[[FittedModel], None] | None = None,
+    quiet: bool = False,
     **changes: Any,
 ) -> FittedModel:
     """Fit a variational auto-encoder by AEVB.
@@ -56,10 +60,17 @@ def fit(
         on_start: called once with the resolved configuration and the data, before anything is compiled.
         on_epoch: called after each epoch with its record, the same as a line of `metrics.jsonl`.
         on_trained: called with the model when training has ended, before it is evaluated.
+        quiet: no progress display. There is one only where somebody watches, on a terminal or in a notebook, and where
+            no `on_epoch` takes its place.
         **changes: fields of `Config` to change.
 
     Returns:
-        The fitted model. Its `result` is the evaluation on held-out rows.
+        The fitted model. Its `result` is the evaluation on held-out rows: the test part, else the validation part, else
+        the training rows (`held_out` says which). With early stopping, `selected_on` is the part whose bound chose the
+        parameters; if that is also `held_out`, the evaluation is of the best of several epochs and comes out too high.
+
+    Warns:
+        GuessWarning: the likelihood is `auto`, and what it became is not evident from the data.
 
     Raises:
         ConfigError: the configuration does not fit together, or does not fit the data.
@@ -82,13 +93,16 @@ def fit(
     splits = load_splits(data, config, validation=validation, test=test)
     plan = make_plan(config, splits)
     config = plan.config
+    if plan.guessed:
+        warnings.warn(plan.guessed, GuessWarning, stacklevel=2)
     if on_start is not None:
         on_start(config, splits)
     start = time.perf_counter()
-    with _stop_after_epoch() as interrupted:
+    with watched_progress(quiet=quiet or on_epoch is not None) as progress, _stop_after_epoch() as interrupted:
+        progress.start(config, splits)
         trainer = _Trainer(plan, splits)
         try:
-            stopped = trainer.run(on_epoch, interrupted)
+            stopped = trainer.run(on_epoch or progress.epoch, interrupted)
         except DivergenceError as error:
             error.fitted = trainer.fitted({"stopped": "diverged"})
             raise
@@ -102,6 +116,7 @@ def fit(
         "examples_per_second": float(np.median(speeds[1:] or speeds)),  # the first epoch is compiled on its way
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
+        "selected_on": "validation" if config.early_stopping else None,
     }
     fitted = trainer.fitted(result)
     if on_trained is not None:
@@ -114,13 +129,15 @@ class _Trainer:
     """The state of one fit: what `Algorithm` leaves to its caller (validation, early stopping, records)."""
 
     def __init__(self, plan: Plan, splits: Splits):
-        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation = plan
+        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation, _ = plan
         config, preprocessing = plan.config, plan.preprocessing
         self.splits = splits
         self.history: list[Record] = []
         self.key = jax.random.key(config.seed)
         num_examples = len(splits.train)
+        assert config.batch_size is not None
         steps_per_epoch = -(-num_examples // config.batch_size)
+        self.rows, prepare = preprocessing.staged(splits.train.rows)
         generative, recognition = build(
             self.architecture,
             initialization=config.initialization,
@@ -151,11 +168,13 @@ class _Trainer:
             self.estimator,
             optimizer,
             num_examples=num_examples,
-            prepare=preprocessing,
+            prepare=prepare,
             parameter_prior=config.parameter_prior,
             kl_weight=kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
             free_bits=train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
         )
+        # Nats that turn a log density of the scaled data into one in the data's own units.
+        self.units = log_jacobian(self.architecture, preprocessing)
         self.validation = None
         if splits.validation is not None:
             self.validation = fix(preprocessing, splits.validation.rows, jax.random.key(BINARIZATION_KEY))
@@ -167,30 +186,32 @@ class _Trainer:
     def run(self, on_epoch: Callable[[Record], None] | None, interrupted: threading.Event) -> str:
         """Train; returns why it ended."""
         config, waited = self.config, 0
+        assert config.batch_size is not None
         names = measures(self.preprocessing)
         for state, summary in train.epochs(
             self.algorithm,
             self.state,
-            self.splits.train.rows,
+            self.rows,
             order_key=jax.random.fold_in(self.key, _ORDER),
             batch_size=config.batch_size,
             num_epochs=config.epochs,
+            row_numbers=self.splits.train.row_numbers,
         ):
             self.state = state
-            parts: dict[str, tuple[float | None, ...]]
             assert summary.log_likelihood is not None
             assert summary.kl is not None
             elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
-            parts = {"train": (elbo, summary.log_likelihood, summary.kl)}
+            parts: dict[str, tuple[float, float, float]] = {"train": (elbo, summary.log_likelihood, summary.kl)}
             if self.validation is not None:
                 parts["validation"] = self._validate()
             record: Record = {"epoch": summary.epoch}
-            for part, terms in parts.items():
+            for part, (bound, reconstruction, kl) in parts.items():
+                terms = (bound + self.units, reconstruction + self.units, kl)
                 record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
             if self.estimator.bound_name != "elbo":
-                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound)
+                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound + self.units)
             if config.kl_weight != 1.0 or config.kl_warmup or config.free_bits:
-                record["train_objective"] = _finite(summary.objective)
+                record["train_objective"] = _finite(summary.objective + self.units)
             record |= {
                 "grad_norm": _finite(summary.grad_norm),
                 "skipped_steps": summary.skipped_steps,
@@ -218,15 +239,24 @@ class _Trainer:
                 return "early_stopping"
             if interrupted.is_set():
                 return "interrupted"
+        if all(record[f"train_{names[0]}"] is None for record in self.history):
+            raise DivergenceError(
+                "training came to nothing: every step had a non-finite bound or gradient and was skipped. The initial "
+                "parameters are kept. Try a smaller learning rate, or look at the rows for extreme values"
+            )
         return "finished"
 
-    def _validate(self) -> tuple[float | None, ...]:
+    def _validate(self) -> tuple[float, float, float]:
         generative, recognition = self.algorithm.model(self.state)
         assert self.validation is not None
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, self.validation, key, estimator=self.for_evaluation)
-        return tuple(None if term is None else evaluate.mean(term).value for term in estimate)
+        assert estimate.log_likelihood is not None
+        assert estimate.kl is not None
+        terms = (estimate.bound, estimate.log_likelihood, estimate.kl)
+        bound, reconstruction, kl = (evaluate.mean(term).value for term in terms)
+        return bound, reconstruction, kl
 
     def _called(self, bound_name: str) -> str:
         return f"grey_{bound_name}" if self.preprocessing.grey else bound_name

@@ -7,15 +7,16 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from aevb import estimators, evaluate, train
 from aevb.config import Config
-from aevb.data import NAMES, Dataset, Preprocessing, check_compatible, choose_preprocessing, is_binary
+from aevb.data import NAMES, Preprocessing, check_compatible, choose_preprocessing, guess_likelihood
 from aevb.errors import ConfigError, DataError, UnavailableError
 from aevb.models import Architecture, build, choose_latents, tie
 
 from ._splits import Splits
+
+BATCH_SIZE = 100  # rows a step, unless another number is asked for or there are fewer
 
 
 class Plan(NamedTuple):
@@ -26,6 +27,7 @@ class Plan(NamedTuple):
     architecture: Architecture
     estimator: estimators.AbstractEstimator  # to train with
     for_evaluation: estimators.AbstractEstimator  # of the ELBO
+    guessed: str  # words on a choice that the data do not make evident, or nothing
 
 
 def make_plan(config: Config, splits: Splits) -> Plan:
@@ -35,6 +37,7 @@ def make_plan(config: Config, splits: Splits) -> Plan:
         ConfigError: the configuration does not fit together, or does not fit the data.
         DataError: the parts of the data do not fit each other or the likelihood, or are too few.
     """
+    guessed = guess_likelihood(splits.train).words if config.likelihood == "auto" else ""
     config, preprocessing = _resolve(config, splits)
     architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
     generative, recognition = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
@@ -63,7 +66,7 @@ def make_plan(config: Config, splits: Splits) -> Plan:
         except UnavailableError as error:
             raise ConfigError(f"free_bits cannot be used here: {error}") from None
     config = config.replace(estimator=name, num_samples=estimator.num_samples)
-    return Plan(config, preprocessing, architecture, estimator, for_evaluation)
+    return Plan(config, preprocessing, architecture, estimator, for_evaluation, guessed)
 
 
 def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
@@ -71,15 +74,16 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
     data = splits.train
     likelihood = config.likelihood
     if likelihood == "auto":
-        likelihood = "bernoulli" if _looks_like_pixels(data) else "gaussian"
+        likelihood = guess_likelihood(data).likelihood
     preprocessing = choose_preprocessing(data, likelihood, config.binarization, config.scaling)
     for other in (splits.validation, splits.test):
         if other is not None:
             check_compatible(preprocessing, data.columns, data.event_shape, other)
-    if config.batch_size > len(data):
+    batch_size = min(BATCH_SIZE, len(data)) if config.batch_size is None else config.batch_size
+    if batch_size > len(data):
         raise DataError(
-            f"{data.name} has {len(data)} training rows, fewer than the batch of {config.batch_size}; "
-            f"set batch_size to {len(data)} or less"
+            f"{data.name} has {len(data)} training rows, fewer than the batch of {batch_size} that was asked for; "
+            f"set batch_size to {len(data)} or less, or leave it out"
         )
     if config.sigmoid_mean and likelihood in ("bernoulli", "continuous-bernoulli"):
         raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {likelihood} one has it built in")
@@ -95,6 +99,7 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
         scaling=preprocessing.scaling,
         posterior=posterior,
         prior=prior,
+        batch_size=batch_size,
     )
     return resolved, preprocessing
 
@@ -123,10 +128,3 @@ def _architecture(config: Config, preprocessing: Preprocessing, data_dim: int) -
 
 def _absolute(path: str) -> str:
     return os.path.abspath(path) if path and Path(path).exists() else path
-
-
-def _looks_like_pixels(data: Dataset) -> bool:
-    """Binary values anywhere, and uint8 or [0, 1] in an array; a table with named columns must be binary."""
-    if data.columns is not None:
-        return is_binary(data.rows)
-    return data.rows.dtype == np.uint8 or bool(data.rows.min() >= 0 and data.rows.max() <= 1)

@@ -65,7 +65,7 @@ class Config:
     activation: ActivationName = _option("tanh", "of the hidden layers")
     initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
     likelihood: LikelihoodName = _option(
-        "auto", "p(x | z); auto: bernoulli for binary data, and for uint8 or [0, 1] without column names"
+        "auto", "p(x | z); auto: bernoulli for binary data and images (by shape, or uint8), gaussian for tables"
     )
     sigmoid_mean: bool = _option(
         False, "gaussian, discretized-logistic: put the mean through a sigmoid (data in [0, 1])"
@@ -76,7 +76,9 @@ class Config:
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
 
     posterior: PosteriorName = _option("auto", "q(z | x); auto: gaussian, or what lies where the prior has a density")
-    prior: PriorName = _option("auto", "p(z); auto: normal, or dirichlet for a posterior dirichlet")
+    prior: PriorName = _option(
+        "auto", "p(z); auto: normal, or the posterior's own family where it is not on R or has heavy tails"
+    )
     prior_components: int = _option(100, "components of the mixture prior, pseudo-inputs of vamp")
     flow_steps: int = _option(4, "posterior iaf or coupling, prior flow: steps of the flow")
     flow_hidden: tuple[int, ...] = _option((128,), "the same: units of the hidden layers of each step's network")
@@ -96,7 +98,7 @@ class Config:
     kl_warmup: int = _option(0, "epochs over which the KL's weight in the objective rises from 0 to kl_weight")
 
     epochs: int = _option(30, "passes over the training rows")
-    batch_size: int = _option(100, "rows per step, M")
+    batch_size: int | None = _option(None, "rows per step, M; unset: 100, or all rows where there are fewer")
     optimizer: OptimizerName = _option("adam", "one of Optax's")
     learning_rate: float = _option(0.001, "at the first step")
     learning_rate_schedule: ScheduleName = _option("constant", "how the learning rate goes down over the run")
@@ -109,7 +111,9 @@ class Config:
         0, "stop after so many epochs without a better validation bound, keep the best; 0: off"
     )
 
-    evaluation_samples: int = _option(100, "importance samples per row for log p(x) at the end; 0: skip it")
+    evaluation_samples: int = _option(
+        100, "samples per row for log p(x) at the end, above two latent dimensions; 0: skip it"
+    )
     seed: int = _option(0, "of everything random in the fit")
 
     def __post_init__(self) -> None:

@@ -35,6 +35,10 @@ class UnavailableError(ConfigError, TypeError):
     """
 
 
+class GuessWarning(UserWarning):
+    """Something about the data was guessed that they do not make evident; the message says what, and how to name it."""
+
+
 class DataError(AevbError, ValueError):
     """The data cannot be read, or do not fit the model that was asked for."""
 

@@ -5,19 +5,20 @@ import enum
 import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb import evaluate, modelfile
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, check_compatible, fix
 from aevb.data import load as load_data
 from aevb.distributions import location_and_scale
+from aevb.errors import ConfigError
 from aevb.estimators import SgvbB
 from aevb.models import (
     AbstractRecognitionModel,
@@ -28,8 +29,18 @@ from aevb.models import (
     posterior_of,
 )
 
+from ._html import summary_html
+from ._measures import log_jacobian, measures
+
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
 BINARIZATION_KEY = 784
+# Training rows that are held against them have noise of their own: with one noise, row i of each part would be alike.
+_TRAINING_KEY = 786
+
+
+# How log p(x) is computed; "auto" is "quadrature" for one or two latent dimensions, else "is", importance sampling.
+Method = Literal["auto", "quadrature", "is"]
+_KEYS = {"quadrature": "quadrature_log_likelihood", "is": "importance_sampled_log_likelihood"}
 
 
 class Key(enum.IntEnum):
@@ -43,9 +54,9 @@ class Key(enum.IntEnum):
 class Latents(NamedTuple):
     """Mean and standard deviation of q(z | x) for each row: two arrays of shape (N, J).
 
-    Families whose moments have no closed form or need not exist (flows, Cauchy, Student's t, Pareto, F) give their
-    median and half the distance between their 16 % and 84 % quantiles, from 1,000 draws with a fixed key; for a
-    Gaussian the two are the same.
+    Families whose moments need not exist or overflow (Cauchy, Student's t, Pareto, log-normal, Weibull), or that have
+    none in closed form (F, Gompertz, flows), give their median and half the distance between their 16 % and 84 %
+    quantiles; for a Gaussian the two are the same. A flow's quantiles are those of 1,000 draws with a fixed key.
     """
 
     mean: Float[np.ndarray, "N J"]
@@ -56,10 +67,12 @@ class Latents(NamedTuple):
 class Evaluation:
     """How good a model is on some rows; all in nats per example, higher is better (but `kl`).
 
+    Log densities are in the data's own units; less `log_jacobian` they are those of the scaled data.
+
     `bound` is the ELBO, `reconstruction` its term E_q[log p(x | z)], `kl` its other term, D_KL(q(z | x) || p(z)): in
     closed form, or where there is none, from the same sample of z (`kl_is_exact` says which).
-    `log_likelihood` estimates log p(x) by importance sampling; None where it was not asked for, or where the model
-    has no likelihood (grey pixels under a Bernoulli decoder).
+    `log_likelihood` is log p(x) by `method`, "quadrature" or "is" (importance sampling, with `num_samples` a row); None
+    where it was not asked for, or where the model has no likelihood (grey pixels under a Bernoulli decoder).
     """
 
     measures: tuple[str, str, str]
@@ -68,6 +81,7 @@ class Evaluation:
     kl: evaluate.Mean
     kl_is_exact: bool
     log_likelihood: evaluate.Mean | None
+    method: Method
     num_samples: int
     binarization: str
     scaling: str
@@ -87,7 +101,7 @@ class Evaluation:
             reconstruction: plain(self.reconstruction),
             kl: plain(self.kl),
             "kl_is_exact": self.kl_is_exact,
-            "importance_sampled_log_likelihood": None if self.log_likelihood is None else plain(self.log_likelihood),
+            _KEYS[self.method]: None if self.log_likelihood is None else plain(self.log_likelihood),
             "num_samples": self.num_samples,
             "num_rows": self.bound.num_rows,
             "unit": "nats per example",
@@ -103,7 +117,8 @@ class FittedModel:
     """A fitted model and the verbs of the field.
 
     `rows` in the methods below are data of the same shape and units as those that the model was fitted to: an array
-    (N, D) or (N, *event_shape), a `Dataset`, a data name or a path.
+    (N, D) or (N, *event_shape), a `Dataset`, a data name or a path. What comes back as data has the shape
+    (N, *event_shape) and these units, too: for images of 0 to 255 the values are 0 to 255.
 
     Example:
         >>> import numpy as np
@@ -129,6 +144,9 @@ class FittedModel:
         sizes = "-".join(map(str, (a.data_dim, *a.hidden, a.latent_dim)))
         return f"FittedModel({self.data.name}, {sizes}, {a.likelihood}, {len(self.history)} epochs)"
 
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
     @property
     def latent_dim(self) -> int:
         """J."""
@@ -151,10 +169,10 @@ class FittedModel:
 
     @property
     def log_jacobian(self) -> float:
-        """Nats to add to a log density to have it in the data's own units; 0 for probabilities, which have no unit."""
-        if self.architecture.likelihood == "discretized-logistic":
-            return 0.0
-        return self.preprocessing.log_jacobian(self.architecture.data_dim)
+        """Nats by which a log density in the data's own units, as it is told everywhere, is above that of the scaled
+        data, as the models have it; 0 for probabilities, which have no unit.
+        """
+        return log_jacobian(self.architecture, self.preprocessing)
 
     @property
     def has_standard_normal_prior(self) -> bool:
@@ -174,10 +192,11 @@ class FittedModel:
         x = self._expected(rows)
         return Latents(*_in_chunks(lambda chunk: _encode(self.recognition, chunk), x))
 
-    def decode(self, z: Float[np.ndarray, "N J"]) -> Float[np.ndarray, "N D"]:
-        """E[x | z] for latent vectors z, (N, J) -> (N, D), in the units of the data.
+    def decode(self, z: Float[np.ndarray, "N J"]) -> Float[np.ndarray, "N *event_shape"]:
+        """E[x | z] for latent vectors z, (N, J) -> (N, *event_shape), in the units of the data.
 
-        For a Bernoulli decoder these are probabilities in [0, 1].
+        Floats: for a Bernoulli decoder the probability that a pixel is white, times what is white in the data: 255 for
+        images of 0 to 255, else 1.
 
         Raises:
             ValueError: z is not (N, J), or not finite.
@@ -192,40 +211,61 @@ class FittedModel:
         z = z.astype(np.float32)
         return self._to_data_units(_in_chunks(lambda chunk: _decode(self.generative, chunk), z))
 
-    def reconstruct(self, rows: Any) -> Float[np.ndarray, "N D"]:
-        """E[x | z] at the posterior mean of each row, (N, D), in the units of the data. Deterministic."""
+    def reconstruct(self, rows: Any) -> Float[np.ndarray, "N *event_shape"]:
+        """E[x | z] at the posterior mean of each row, as `decode` gives it. Deterministic."""
         return self.decode(self.encode(rows).mean)
 
-    def sample_prior(self, num: int, key: PRNGKeyArray) -> Float[np.ndarray, "num J"]:
-        """Draws z ~ p(z), (num, J): those that `sample` with the same key decodes.
+    def sample_prior(
+        self, num: int, key: PRNGKeyArray | None = None, *, seed: int | None = None
+    ) -> Float[np.ndarray, "num J"]:
+        """Draws z ~ p(z), (num, J): those that `sample` with the same key or seed decodes.
 
         Raises:
-            ValueError: num < 1.
+            ValueError: num < 1, or not one of key and seed was given.
         """
+        key = _one_key(key, seed)
         index = np.arange(_at_least_one(num), dtype=np.uint32)
         drawn: np.ndarray = _in_chunks(lambda chunk: _sample(self.generative, key, chunk)[1], index)
         return drawn
 
-    def sample(self, num: int, key: PRNGKeyArray) -> Float[np.ndarray, "num D"]:
-        """Ancestral samples x ~ p(x | z), z ~ p(z), (num, D), in the units of the data. Sample i uses fold_in(key, i).
+    def sample(
+        self, num: int, key: PRNGKeyArray | None = None, *, seed: int | None = None
+    ) -> Real[np.ndarray, "num *event_shape"]:
+        """Ancestral samples x ~ p(x | z), z ~ p(z), (num, *event_shape), in the units of the data.
+
+        Sample i uses fold_in(key, i). A Bernoulli decoder draws black or white, as the model saw its pixels in
+        training: 0 or 255 for images of 0 to 255, uint8; 0 or 1 otherwise. `decode(sample_prior(...))` has grey means.
+
+        Args:
+            num: how many.
+            key: `jax.random.key(seed)`; or else
+            seed: a whole number, from which that key is made.
 
         Raises:
-            ValueError: num < 1.
+            ValueError: num < 1, or not one of key and seed was given.
         """
+        key = _one_key(key, seed)
         index = np.arange(_at_least_one(num), dtype=np.uint32)
-        return self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
+        x = self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
+        levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
+        whole = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
+        return np.rint(x).astype(np.uint8) if whole else x
 
     def log_likelihood(
-        self, rows: Any, *, num_samples: int = 100, key: PRNGKeyArray | None = None
+        self, rows: Any, *, method: Method = "auto", num_samples: int = 100, key: PRNGKeyArray | None = None
     ) -> Float[np.ndarray, " N"]:
-        """log p(x) of each row by importance sampling, (N,), in nats; see `aevb.evaluate.log_likelihood`.
+        """log p(x) of each row, (N,), in nats: by quadrature or by importance sampling.
 
-        Rows that the model saw binarised at random are binarised once, with a fixed key. Densities of scaled data
-        are those of the scaled values; add `preprocessing.log_jacobian(D)` to have them in the data's own units.
+        See `aevb.evaluate.quadrature_log_likelihood` and `aevb.evaluate.log_likelihood`.
+
+        Rows that the model saw binarised at random are binarised once, with a fixed key. Densities are in the data's
+        own units, whatever the scaling.
 
         Args:
             rows: as everywhere.
-            num_samples: K.
+            method: "quadrature", exact to 0.001 nats, for one or two latent dimensions; "is": importance sampling;
+                "auto": the first where it can be, else the second.
+            num_samples: K, of importance sampling.
             key: of the samples; None: the evaluation's fixed key, so that two calls agree.
 
         Raises:
@@ -237,8 +277,7 @@ class FittedModel:
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
         key = self.evaluation_key(Key.IMPORTANCE) if key is None else key
-        x = self.prepare(rows)[1]
-        return evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
+        return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
 
     def compare_estimators(
         self, rows: Any, *, num_rows: int = 100, num_samples: tuple[int, ...] = (1, 2, 5, 10), num_draws: int = 100
@@ -262,14 +301,15 @@ class FittedModel:
             num_draws=num_draws,
         )
 
-    def evaluate(self, rows: Any, *, num_samples: int = 100) -> Evaluation:
-        """The ELBO with its two terms, and log p(x) by importance sampling, with standard errors.
+    def evaluate(self, rows: Any, *, method: Method = "auto", num_samples: int = 100) -> Evaluation:
+        """The ELBO with its two terms, and log p(x), with standard errors.
 
         The ELBO is by estimator B where the KL has a closed form, else by estimator A.
 
         Args:
             rows: held-out data. Binarised once, with a fixed key, if the model saw its data binarised at random.
-            num_samples: K importance samples per row; 0: no log p(x).
+            method: of log p(x), as in `log_likelihood`.
+            num_samples: K importance samples per row, where it is not by quadrature; 0: no log p(x).
         """
         if operator.index(num_samples) < 0:
             raise ValueError(f"num_samples must be at least 0, got {num_samples}")
@@ -280,20 +320,18 @@ class FittedModel:
         )
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
-        log_likelihood = None
+        log_likelihood, method = None, self._resolved(method)
         if num_samples and not self.preprocessing.grey:
-            per_row = evaluate.log_likelihood(
-                self.generative, self.recognition, x, self.evaluation_key(Key.IMPORTANCE), num_samples=num_samples
-            )
-            log_likelihood = evaluate.mean(per_row)
+            log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Key.IMPORTANCE)))
         return Evaluation(
             measures=self.measures,
-            bound=evaluate.mean(estimate.bound),
-            reconstruction=evaluate.mean(estimate.log_likelihood),
+            bound=evaluate.mean(np.asarray(estimate.bound, np.float64) + self.log_jacobian),
+            reconstruction=evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + self.log_jacobian),
             kl=evaluate.mean(estimate.kl),
             kl_is_exact=isinstance(estimator, SgvbB),
             log_likelihood=log_likelihood,
-            num_samples=num_samples if log_likelihood else 0,
+            method=method,
+            num_samples=num_samples if log_likelihood and method == "is" else 0,
             binarization=self.preprocessing.binarization,
             scaling=self.preprocessing.scaling,
             log_jacobian=self.log_jacobian,
@@ -309,16 +347,34 @@ class FittedModel:
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         modelfile.write(path, **parts)
 
-    def prepare(self, rows: Any) -> tuple[Dataset, np.ndarray]:
+    def prepare(self, rows: Any, *, part: Literal["held-out", "training"] = "held-out") -> tuple[Dataset, np.ndarray]:
         """The rows as they are stored and as the models see them, (N, D); binarised once, with a fixed key, if the
         model saw its data binarised at random.
+
+        Args:
+            rows: as everywhere.
+            part: of the data: row i of the training part is not binarised with the noise of held-out row i.
         """
         dataset = self._dataset(rows)
-        return dataset, self._fixed(dataset)
+        return dataset, self._fixed(dataset, BINARIZATION_KEY if part == "held-out" else _TRAINING_KEY)
 
     def evaluation_key(self, purpose: Key) -> PRNGKeyArray:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
         return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
+
+    def _resolved(self, method: Method) -> Method:
+        if method not in get_args(Method):
+            raise ConfigError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
+        if method == "auto":
+            return "quadrature" if evaluate.has_quadrature(self.generative) else "is"
+        return method
+
+    def _log_p(self, x: np.ndarray, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
+        if method == "quadrature":
+            log_p = evaluate.quadrature_log_likelihood(self.generative, x).log_likelihood
+        else:
+            log_p = evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
+        return np.asarray(log_p, np.float64) + self.log_jacobian
 
     def _dataset(self, rows: Any) -> Dataset:
         dataset = load_data(rows)
@@ -328,11 +384,11 @@ class FittedModel:
     def _expected(self, rows: Any) -> Float[np.ndarray, "N D"]:
         return self.preprocessing.expected(self._dataset(rows).rows)
 
-    def _fixed(self, dataset: Dataset) -> np.ndarray:
-        return fix(self.preprocessing, dataset.rows, jax.random.key(BINARIZATION_KEY))
+    def _fixed(self, dataset: Dataset, seed: int = BINARIZATION_KEY) -> np.ndarray:
+        return fix(self.preprocessing, dataset.rows, jax.random.key(seed))
 
     def _to_data_units(self, x: np.ndarray) -> np.ndarray:
-        return x if self.architecture.likelihood == "bernoulli" else self.preprocessing.inverse(x)
+        return self.preprocessing.inverse(x).reshape(len(x), *self.event_shape)
 
 
 def load(path: str | Path) -> FittedModel:
@@ -350,13 +406,6 @@ def load(path: str | Path) -> FittedModel:
         aevb.errors.ModelFileError: no/such/run: there is no such file or run directory; give one that `aevb fit` made
     """
     return FittedModel(**modelfile.read(path))
-
-
-def measures(preprocessing: Preprocessing) -> tuple[str, str, str]:
-    """Names of the bound, its reconstruction term and its KL, for data that are prepared in this way."""
-    if preprocessing.grey:
-        return ("grey_objective", "negative_cross_entropy", "kl")
-    return ("elbo", "log_likelihood", "kl")
 
 
 CHUNK = 10_000
@@ -387,6 +436,17 @@ def _sample(
 ) -> tuple[Array, Array]:
     x, z = jax.vmap(lambda i: generative.sample(jax.random.fold_in(key, i)))(index)
     return x.astype(jnp.result_type(float)), z.astype(jnp.result_type(float))
+
+
+def _one_key(key: Any, seed: Any) -> PRNGKeyArray:
+    """The key that was given, or that of the seed."""
+    if (key is None) == (seed is None):
+        raise ValueError(f"give {'one' if key is None else 'only one'} of seed=0 (any whole number) and a JAX key")
+    if seed is not None:
+        return jax.random.key(operator.index(seed))
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        raise ValueError(f"key must be one JAX key, as jax.random.key(0) is, got {key!r:.80}; seed=0 needs no JAX")
+    return key
 
 
 def _at_least_one(num: int) -> int:

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from aevb._container import read_container, write_container
+from aevb._measures import log_jacobian
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
 from aevb.models import AbstractGenerativeModel, Architecture, build, tie, untie
 
-FORMAT = 1
+FORMAT = 2  # 1 called the reconstruction term log_likelihood, and had log densities of the scaled data
 MODEL_FILE = "model.safetensors"
 
 _SECTIONS = {"format", "aevb_version", "architecture", "config", "data", "history", "preprocessing", "result"}
@@ -68,13 +69,16 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         if not (path / MODEL_FILE).exists():
-            raise ModelFileError(
-                f"{path} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
-            )
+            raise ModelFileError(_no_run(path))
         path = path / MODEL_FILE
     elif not path.exists():
         raise ModelFileError(f"{path}: there is no such file or run directory; give one that `aevb fit` made")
-    header, arrays = read_container(path)
+    try:
+        header, arrays = read_container(path)
+    except ModelFileError:
+        if is_data_file(path):
+            raise ModelFileError(f"{path} is a file of data by its name; give a run directory or model file") from None
+        raise
     version = header.get("format")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelFileError(f"{path}: the header names no format version, so this is not a model file of aevb")
@@ -87,6 +91,25 @@ def read(path: str | Path) -> dict[str, Any]:
         return _from_header(header, arrays)
     except (ValueError, TypeError, KeyError, AevbError) as e:
         raise ModelFileError(f"{path}: {e}; the file is not one that aevb wrote, or it was altered") from e
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a file's name is that of data."""
+    name = path.name.lower().removesuffix(".gz")
+    return name.endswith((".npy", ".npz", ".csv", ".idx", "-ubyte"))
+
+
+def _no_run(directory: Path) -> str:
+    """What a directory is that holds no model."""
+    within = sorted(child.name for child in directory.iterdir() if (child / MODEL_FILE).is_file())
+    if within:
+        return f"{directory} is not a run but holds some: give one of them, such as {directory / within[-1]}"
+    if (directory / "config.toml").is_file():
+        return (
+            f"{directory} holds no {MODEL_FILE}: the fit did not come to its end; "
+            f"repeat it with: aevb fit --config {directory / 'config.toml'}"
+        )
+    return f"{directory} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
 
 
 def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -105,6 +128,9 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
     history, result = header["history"], header["result"]
     if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
         raise ValueError("history must be a list of objects and result an object")
+    if header["format"] == 1:
+        units = log_jacobian(architecture, preprocessing)
+        history, result = [_upgraded(record, units) for record in history], _upgraded(result, units)
     return {
         "config": config,
         "architecture": architecture,
@@ -116,6 +142,27 @@ def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> di
         "result": result,
         "aevb_version": str(header["aevb_version"]),
     }
+
+
+# Log densities in a history or result of format 1.
+_OLD = ("elbo", "log_likelihood", "bound", "objective")
+
+
+def _upgraded(content: dict[str, Any], units: float) -> dict[str, Any]:
+    """History or result of a file of format 1: the reconstruction term was called log_likelihood there, and log
+    densities were of the scaled data.
+    """
+    new: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            value = _upgraded(value, units) if name == "evaluation" else value
+            if name.endswith(_OLD) and isinstance(value.get("mean"), float):
+                value = {**value, "mean": value["mean"] + units}
+        elif name.endswith(_OLD) and isinstance(value, float):
+            value = value + units
+        plain = name in ("log_likelihood", "train_log_likelihood", "validation_log_likelihood")
+        new[name.replace("log_likelihood", "reconstruction") if plain else name] = value
+    return new
 
 
 def _check_agreement(architecture: Architecture, config: Config, preprocessing: Preprocessing) -> None:

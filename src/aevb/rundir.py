@@ -49,11 +49,11 @@ class RunDirectory:
                 what = "already holds a run" if (path / CONFIG_FILE).exists() else "is not empty"
                 raise OutputError(f"{path} {what}; nothing was overwritten. Give another directory, or remove it first")
             if not os.access(path, os.W_OK | os.X_OK):
-                raise OutputError(f"cannot write to {path}: permission denied; give another --out")
+                raise OutputError(f"cannot write to {path}: permission denied; name another directory")
         except OutputError:
             raise
         except OSError as e:
-            raise OutputError(f"cannot make the directory {path}: {e.strerror}; give another --out") from None
+            raise OutputError(f"cannot make the directory {path}: {e.strerror}; name another directory") from None
         return cls(path)
 
     @classmethod
@@ -70,7 +70,7 @@ class RunDirectory:
                 number += 1
             except OSError as e:
                 raise OutputError(
-                    f"cannot make the directory {path}: {e.strerror}; give --out a place to write to"
+                    f"cannot make the directory {path}: {e.strerror}; name one in a place that you can write to"
                 ) from None
 
     def write_config(self, config: Config) -> None:

@@ -5,6 +5,8 @@ PREDICTIVE, GENERATION = "unit/test_predictive.py", "unit/test_generation.py"
 
 SBC, PPC, SAMPLES = "evaluate/_calibration.py", "evaluate/_predictive.py", "evaluate/_generation.py"
 
+CHECK_WORDS, SENTENCES = "evaluate/_check_words.py", "unit/test_words.py::test_sentences_on_"
+
 ENUMERATED = f"{CALIBRATION}::test_p_values_by_enumeration[5-3]"
 EXACT = f"{CALIBRATION}::test_the_exact_posterior_is_calibrated[False]"
 TIES = f"{CALIBRATION}::test_ties_are_broken_evenly"
@@ -146,6 +148,34 @@ MUTANTS = [
         "close, s, m, h - m + 1)",
         "close, s, m + 1, h - m + 1)",
         f"{GENERATION}::test_samples_among_the_nearest_held_out_rows_by_hand",
+    ),
+    (
+        "rows that were trained on are those that are kept",
+        SAMPLES,
+        "held = held[~np.asarray(trained_on)]",
+        "held = held[np.asarray(trained_on)]",
+        f"{GENERATION}::test_held_out_rows_that_were_trained_on_are_left_out",
+    ),
+    (
+        "no correction for seven statistics",
+        CHECK_WORDS,
+        "limit = _PREDICTIVE_ALPHA / num",
+        "limit = _PREDICTIVE_ALPHA",
+        f"{SENTENCES}predictive_checks",
+    ),
+    (
+        "no correction for three readings",
+        CHECK_WORDS,
+        "min(1.0, 3 * p)",
+        "min(1.0, p)",
+        "unit/test_words.py::test_three_readings_are_tested_at_once",
+    ),
+    (
+        "all columns are far",
+        CHECK_WORDS,
+        "np.abs(columns.z_score) > FAR",
+        "np.abs(columns.z_score) < FAR",
+        f"{SENTENCES}columns",
     ),
     (
         "variances are not divided by the number of rows",

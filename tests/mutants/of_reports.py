@@ -4,7 +4,7 @@
 """
 
 IMPORTANCE, PSIS = "evaluate/_importance.py", "evaluate/_psis.py"
-LOG_P, COMPARE, MAKE, VERDICTS = "reports/_log_p.py", "reports/_compare.py", "reports/_make.py", "reports/_verdicts.py"
+LOG_P, COMPARE, MAKE, TEXT = "reports/_log_p.py", "reports/_compare.py", "reports/_make.py", "reports/_text.py"
 SAMPLING, REPORTS = "unit/test_importance.py", "unit/test_reports.py"
 
 MORE = f"{SAMPLING}::test_more_of_gives_what_all_at_once_gives"
@@ -38,15 +38,15 @@ MUTANTS = [
     (
         "the tail forgets the earlier samples",
         IMPORTANCE,
-        "both = np.concatenate([one[2], other[2]], axis=1)",
-        "both = np.concatenate([other[2], other[2]], axis=1)",
+        "both = np.concatenate([one[3], other[3]], axis=1)",
+        "both = np.concatenate([other[3], other[3]], axis=1)",
         MORE,
     ),
     (
         "the standard error lacks the root of K",
         IMPORTANCE,
-        "/ (num_samples - 1)",
-        "",
+        "0.0), axis=1) / total**2",
+        "0.0), axis=1) * num_samples / total**2",
         f"{SAMPLING}::test_the_standard_error_is_the_spread_over_seeds",
     ),
     (
@@ -115,15 +115,57 @@ MUTANTS = [
     (
         "the ELBO of other rows beside log p(x)",
         MAKE,
-        "_verdicts.of_log_p(content, settings, elbo[index], per_row)",
-        "_verdicts.of_log_p(content, settings, elbo[: len(index)], per_row)",
+        "Scores(content, settings, elbo[index], log_p, better)",
+        "Scores(content, settings, elbo[: len(index)], log_p, better)",
         f"{REPORTS}::test_chains_agree_with_importance_sampling[ais]",
     ),
     (
         "three decimals always",
-        VERDICTS,
+        TEXT,
         "decimals = 2 if error >= 0.005",
         "decimals = 3 if error >= 0.005",
         f"{REPORTS}::test_decimals_follow_the_error",
+    ),
+    (
+        "rows are named by their place in the split",
+        MAKE,
+        '{"row": int(numbers[i])',
+        '{"row": int(i)',
+        f"{REPORTS}::test_rows_are_named_by_their_number_in_the_file",
+    ),
+    (
+        "log p(x) of the scaled data",
+        LOG_P,
+        'np.asarray(self.per_row["log_likelihood"], np.float64) + nats',
+        'np.asarray(self.per_row["log_likelihood"], np.float64)',
+        f"{REPORTS}::test_log_densities_are_in_the_datas_own_units",
+    ),
+    (
+        "the KL has a unit",
+        "_fit.py",
+        "terms = (bound + self.units, reconstruction + self.units, kl)",
+        "terms = (bound + self.units, reconstruction + self.units, kl + self.units)",
+        f"{REPORTS}::test_log_densities_are_in_the_datas_own_units",
+    ),
+    (
+        "training rows are taken for new ones",
+        MAKE,
+        "None if known is None else int(known.sum())",
+        "0",
+        f"{REPORTS}::test_rows_that_were_trained_on_are_told",
+    ),
+    (
+        "a difference within its error is called one",
+        "evaluate/_words.py",
+        "SIGMAS = 3.0",
+        "SIGMAS = 0.0",
+        "unit/test_report_words.py::test_the_score",
+    ),
+    (
+        "a yardstick without its normaliser",
+        "evaluate/_baseline.py",
+        "np.sum(y**2 + np.log(2 * np.pi), axis=1)",
+        "np.sum(y**2, axis=1)",
+        "unit/test_evaluate.py::test_the_yardstick_is_the_density_of_independent_columns",
     ),
 ]

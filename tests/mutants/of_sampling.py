@@ -1,6 +1,7 @@
 """Planted defects of chains and what is estimated by them: (name, file below src/aevb, text, replacement, killer)."""
 
 UNCONSTRAINED, HMC, NUMPYRO = "distributions/_unconstrained.py", "evaluate/_hmc.py", "distributions/_hmc.py"
+QUADRATURE, PROPOSAL = "evaluate/_quadrature.py", "evaluate/_proposal.py"
 AIS, ANNEALING, HARMONIC = "evaluate/_ais.py", "evaluate/_annealing.py", "evaluate/_harmonic.py"
 ON_SUPPORT, ANNEALED, FITTED = "unit/test_unconstrained.py", "statistical/test_ais.py", "statistical/test_harmonic.py"
 
@@ -12,8 +13,66 @@ ERROR_BARS = f"{ANNEALED}::test_log_marginals_within_their_error_bars"
 CONSTRAINED = f"{ANNEALED}::test_latents_of_constrained_support_against_quadrature"
 HARMONIC_BARS = f"{FITTED}::test_log_marginals_within_their_error_bars[2-True]"
 DENSITY = f"{FITTED}::test_the_fitted_density_is_one_with_the_samples_moments"
+LINEAR = "unit/test_quadrature.py::test_linear_gaussian_models"
+SAMPLED = "unit/test_importance.py"
 
 MUTANTS = [
+    (
+        "the map's own slope is not in the integrand",
+        QUADRATURE,
+        " + jnp.sum(jnp.log(scale) + jnp.log(jnp.cosh(t)))",
+        "",
+        f"{LINEAR}[1-1.0]",
+    ),
+    (
+        "cells keep their size when they are halved",
+        QUADRATURE,
+        " - k * level * math.log(2.0)",
+        "",
+        f"{LINEAR}[2-0.1]",
+    ),
+    (
+        "cells are dropped for what they hold, not for what they could",
+        QUADRATURE,
+        "keep = ~done[row][:, None] & (could_be >",
+        "keep = ~done[row][:, None] & (mass >",
+        f"{LINEAR}[2-0.003]",
+    ),
+    (
+        "two coarse levels that agree are believed",
+        QUADRATURE,
+        " & fine | ~np",
+        " | ~np",
+        "unit/test_quadrature.py::test_many_narrow_peaks[0.01]",
+    ),
+    (
+        "the volume of a stretch is not in the density",
+        PROPOSAL,
+        " - u.size * np.log(s)",
+        "",
+        f"{SAMPLED}::test_the_density_of_the_mixture_integrates_to_one[gamma]",
+    ),
+    (
+        "the turn begins with the first component",
+        PROPOSAL,
+        "(k.astype(int) + offset)",
+        "(k.astype(int) + 0 * offset)",
+        f"{SAMPLED}::test_the_mixtures_weights_are_unbiased_for_any_number_of_samples[1]",
+    ),
+    (
+        "no draw of the prior",
+        PROPOSAL,
+        "z = jnp.where(kind == PRIOR, generative.prior().sample(key), z)",
+        "z = 1.0 * z",
+        f"{SAMPLED}::test_what_the_encoder_leaves_out_is_found",
+    ),
+    (
+        "rounding is a tail",
+        "evaluate/_psis.py",
+        " & (log_w[:, 0] - log_w[:, -1] > rounding)",
+        "",
+        f"{SAMPLED}::test_equal_weights_are_perfect",
+    ),
     (
         "what is left of the stick is not in the determinant",
         UNCONSTRAINED,
@@ -76,10 +135,10 @@ MUTANTS = [
         ANNEALING,
         """        total = weigh(total, i, positions)
         b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
-        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+        positions, probability = _move(bridge, positions, b, step_size, chains.keys, i, s)
 """,
         """        b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
-        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+        positions, probability = _move(bridge, positions, b, step_size, chains.keys, i, s)
         total = weigh(total, i, positions)
 """,
         BETWEEN,
@@ -102,8 +161,8 @@ MUTANTS = [
     (
         "the density of z for that of u",
         ANNEALING,
-        "return q.log_prob(to.forward(u)) + to.log_det(u)",
-        "return q.log_prob(to.forward(u))",
+        "return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
+        "return log_prior_of(generative, z) if q0 is None else q0.log_prob(z)",
         f"{CONSTRAINED}[gamma-prior]",
     ),
     (

@@ -11,13 +11,17 @@ from _oracles import JointOnly, Problem, row_keys, z_scores
 
 from aevb.distributions import FAMILIES, Normal
 from aevb.distributions._hmc import sample_by_hmc
-from aevb.evaluate import _harmonic
-from aevb.evaluate._harmonic import harmonic_log_likelihood
+from aevb.evaluate import HarmonicSettings, _harmonic
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative, GaussianRecognition
 
 KEY = jax.random.key(0)
 NUM_ROWS = 300
 OPTIONS = {"num_samples": 200, "warmup": 100, "batch_size": 100}
+
+
+def harmonic_log_likelihood(*args, batch_size=50, first_row=0, **settings):
+    settings = HarmonicSettings(**settings)
+    return _harmonic.harmonic_log_likelihood(*args, settings, batch_size=batch_size, first_row=first_row)
 
 
 def problem(latent_dim: int, num_rows: int = NUM_ROWS) -> Problem:

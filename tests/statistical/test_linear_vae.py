@@ -86,14 +86,20 @@ def test_the_bound_is_tight_at_the_end(trained):
 
 @pytest.mark.parametrize("name", ["elbo", "log_likelihood"])
 def test_evaluation_agrees_with_the_closed_form(trained, name):
-    if name == "elbo":
-        difference = evaluate.elbo(*trained, ROWS, jax.random.key(4)).bound - exact_elbo(*trained)
-    else:
-        difference = evaluate.log_likelihood(*trained, ROWS, jax.random.key(4), num_samples=20) - log_marginal(
-            trained[0]
-        )
-    assert abs(z_scores(difference, 0.0)) < 5
-    assert abs(z_scores(difference + 10 * difference.std() / np.sqrt(N), 0.0)) > 5
+    decoder, encoder = trained
+    exact = exact_elbo(decoder, encoder) if name == "elbo" else log_marginal(decoder)
+
+    def error_of(decoder):
+        if name == "elbo":
+            return evaluate.elbo(decoder, encoder, ROWS, jax.random.key(4)).bound - exact
+        return evaluate.log_likelihood(decoder, encoder, ROWS, jax.random.key(4), num_samples=20) - exact
+
+    assert abs(z_scores(error_of(decoder), 0.0)) < 5
+    # Planted defect: a likelihood whose scale is a fifth too large; `positive_scale` is inverted for it.
+    raw = jnp.asarray(4 * np.sinh(np.log(1.2 * decoder.scale) / 2), jnp.float32)
+    wrong = eqx.tree_at(lambda d: d.raw_scale, decoder, raw)
+    assert abs(wrong.scale / decoder.scale - 1.2) < 1e-3
+    assert abs(z_scores(error_of(wrong), 0.0)) > 5
 
 
 def test_a_kl_that_counts_twice_is_seen():

@@ -61,10 +61,10 @@ def model(tmp_path: Path) -> Path:
 
 def refused(path: Path, *words: str) -> str:
     """Assert that reading `path` is refused quickly with one line that has all `words`."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelFileError) as caught:
         read_container(path)
-    assert time.perf_counter() - start < 1.0  # the aim is 0.1 s; the slack is for a busy machine
+    assert time.process_time() - start < 1.0  # the aim is 0.1 s
     message = str(caught.value)
     assert message.isprintable() and repr(str(path)) in message and ";" in message
     assert len(message) < 600 + len(repr(str(path)))

@@ -67,7 +67,13 @@ def test_the_normaliser_is_the_number_drawn():
     exact = PROBLEM.log_marginal()
     for num_samples, chunk_size in ((1, 1), (7, 3), (51, 50)):
         estimate = evaluate.log_likelihood(
-            PROBLEM.generative(), PROBLEM.recognition(), ROWS, KEY, num_samples=num_samples, chunk_size=chunk_size
+            PROBLEM.generative(),
+            PROBLEM.recognition(),
+            ROWS,
+            KEY,
+            num_samples=num_samples,
+            chunk_size=chunk_size,
+            proposal="encoder",
         )
         np.testing.assert_allclose(estimate, exact, atol=1e-4)
     assert np.log(51 / 50) > 1e-3  # a sample too many or too few in the normaliser would be seen
@@ -77,7 +83,7 @@ def test_far_tails_do_not_overflow():
     """Weights of e^-100000: without the running maximum they are all zero."""
     rows = ROWS + 300.0
     estimate = evaluate.log_likelihood(
-        PROBLEM.generative(), PROBLEM.recognition(), rows, KEY, num_samples=9, chunk_size=2
+        PROBLEM.generative(), PROBLEM.recognition(), rows, KEY, num_samples=9, chunk_size=2, proposal="encoder"
     )
     exact = Problem(PROBLEM.weight, PROBLEM.mean, PROBLEM.scale, rows.astype(np.float64)).log_marginal()
     assert exact.max() < -10_000
@@ -162,8 +168,8 @@ def test_importance_sampling_against_quadrature(latent_dim):
     ratios = np.exp(estimates.astype(np.float64) - exact)
     assert ratios.std() < 1.0
     assert abs(z_scores(ratios, 1.0, floor=2e-4)) < 5
-    # Negative control: a decoder whose weights are 30 % too large.
-    wrong = jax.tree.map(lambda w: 1.3 * w, generative)
+    # Planted defect: a decoder whose weights are a fifth too large.
+    wrong = jax.tree.map(lambda w: 1.2 * w, generative)
     estimates = evaluate.log_likelihood(wrong, recognition, rows, KEY, num_samples=500, batch_size=200)
     assert abs(z_scores(np.exp(estimates.astype(np.float64) - exact), 1.0, floor=2e-4)) > 5
     bound = evaluate.elbo(generative, recognition, rows, KEY).bound
@@ -209,3 +215,15 @@ def test_the_standard_error_is_the_spread_of_the_mean():
     spread = np.var([m.value for m in means])
     predicted = np.mean([m.standard_error**2 for m in means])
     assert abs(predicted / spread - 1) < 5 * np.sqrt(2 / 4000) + 5 * np.sqrt(8 / 30 / 4000)
+
+
+def test_the_yardstick_is_the_density_of_independent_columns():
+    """Against SciPy's densities, with the moments of the training rows."""
+    rng = np.random.default_rng(3)
+    train, rows = rng.normal(size=(50, 3)) * [1, 5, 9] + 4, rng.normal(size=(7, 3))
+    expected = scipy.stats.norm(train.mean(axis=0), train.std(axis=0)).logpdf(rows).sum(axis=1)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "gaussian"), expected, rtol=1e-12)
+    train, rows = rng.integers(0, 2, (50, 3)), rng.integers(0, 2, (7, 3))
+    train[:, 1] = 0  # a column that never varied makes no row impossible
+    expected = scipy.stats.bernoulli((train.sum(axis=0) + 0.5) / 51).logpmf(rows).sum(axis=1)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "bernoulli"), expected, rtol=1e-12)

@@ -9,12 +9,13 @@ import pytest
 import scipy.stats
 from _oracles import z_scores
 
+from aevb.errors import UnavailableError
+from aevb.evaluate._check_words import memorisation_verdict
 from aevb.evaluate._generation import (
     NearestRows,
     _beta_binomial_tail,
     column_statistics,
     memorisation,
-    memorisation_verdict,
     nearest_rows,
 )
 
@@ -57,7 +58,7 @@ def test_columns_that_differ_are_named():
     assert c.z_score[7] > 5
     assert c.share_far == 2 / 20
     told = json.loads(json.dumps(c.to_dict()))
-    assert [column["column"] for column in told["worst"][:2]] == [7, 3]
+    assert [column["column"] for column in told["worst"][:2]] == [8, 4]  # counted from 1 where people read
 
 
 def test_constant_columns():
@@ -144,7 +145,7 @@ def test_a_generator_that_copies_is_found():
     assert m.nearer > 0.99
     assert m.share_close > 0.9
     assert max(m.p_value_nearer, m.p_value_close) < 1e-6 < m.p_value_farther
-    assert memorisation_verdict(nearest).startswith("The samples are too near")
+    assert memorisation_verdict(nearest).headline.startswith("Samples are too near")
 
 
 def test_a_few_copies_among_many_samples_are_found():
@@ -156,7 +157,7 @@ def test_a_few_copies_among_many_samples_are_found():
     assert m.median_ratio > 1
     assert m.p_value_nearer > 0.5
     assert m.p_value_close < 1e-6
-    assert memorisation_verdict(nearest).startswith("The samples are too near")
+    assert memorisation_verdict(nearest).headline.startswith("Samples are too near")
 
 
 def test_samples_far_from_the_data_are_no_copies():
@@ -164,8 +165,7 @@ def test_samples_far_from_the_data_are_no_copies():
     m = memorisation(nearest)
     assert m.nearer < 0.2
     assert m.p_value_farther < 1e-6
-    assert "farther" in memorisation_verdict(nearest)
-    assert memorisation_verdict(nearest).startswith("No copies")
+    assert memorisation_verdict(nearest).headline.startswith("No copies were found, but samples lie too far away")
 
 
 def test_an_honest_generator_is_not_accused():
@@ -192,10 +192,29 @@ def test_the_verdict_of_an_honest_generator():
     distance = np.linspace(1.0, 2.0, 500)
     nearest = NearestRows(np.zeros((500, 1), np.int64), distance[:, None], distance)
     assert memorisation(nearest).nearer == 0.5
-    words = memorisation_verdict(nearest)
+    words = memorisation_verdict(nearest).headline
     assert words.startswith("No copies")
     assert "1.00 times that of held-out rows" in words
-    assert "as near" in words
+
+
+def test_held_out_rows_that_were_trained_on_are_left_out():
+    """Half of the held-out rows are training rows: against these every honest sample lies too far away."""
+    rng = np.random.default_rng(11)
+    samples, fresh = rng.normal(size=(2, 200, 6))
+    held_out = np.concatenate([TRAIN[:200], fresh])
+    nearest = nearest_rows(samples, TRAIN, held_out=held_out)
+    trained_on = np.arange(400) < 200
+    found, without = memorisation(nearest, trained_on), memorisation(nearest_rows(samples, TRAIN, held_out=fresh))
+    assert found == without
+    assert found.num_held_out == 200
+    assert min(found.p_value_nearer, found.p_value_farther) > 1e-6
+    assert memorisation(nearest).p_value_farther < 1e-6  # negative control: with them, the model is accused
+    assert "too far away" in memorisation_verdict(nearest).headline
+    assert "too far away" not in memorisation_verdict(nearest, trained_on).headline
+    with pytest.raises(UnavailableError, match="trained on all of these rows"):
+        memorisation(nearest, np.ones(400, bool))
+    with pytest.raises(ValueError, match="one entry for each of 400"):
+        memorisation(nearest, trained_on[:5])
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 8])
@@ -246,7 +265,7 @@ def test_equal_distances_accuse_nobody():
     assert m.p_value_nearer == m.p_value_farther == 0.5
     assert m.share_close == 0
     assert np.isnan(m.median_ratio)
-    assert "not comparable" in memorisation_verdict(nearest)
+    assert "not comparable" in memorisation_verdict(nearest).headline
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -279,5 +298,5 @@ def test_columns_that_cannot_be_compared():
 
 
 def test_nothing_to_compare_with():
-    with pytest.raises(ValueError, match="held_out"):
+    with pytest.raises(UnavailableError, match="held_out"):
         memorisation(nearest_rows(TRAIN[:3], TRAIN))

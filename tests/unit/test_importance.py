@@ -1,12 +1,30 @@
 """Importance sampling as a stream, its error, and the tail of its weights."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from _oracles import Problem, z_scores
+from _oracles import JointOnly, Problem, z_scores
 
-from aevb.evaluate import importance_sampling, log_likelihood, mean, pareto_khat
+from aevb.distributions import FAMILIES, Normal
+from aevb.evaluate import (
+    _proposal,
+    importance_sampling,
+    log_likelihood,
+    mean,
+    pareto_khat,
+    quadrature_log_likelihood,
+    untrustworthy,
+)
 from aevb.evaluate._psis import TAIL, tail_length
+from aevb.models import (
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    Architecture,
+    BernoulliGenerative,
+    GaussianRecognition,
+    build,
+)
 
 PROBLEM = Problem.make(data_dim=6, latent_dim=3, num_rows=40, seed=3)
 ROWS = PROBLEM.rows.astype(np.float32)
@@ -17,13 +35,18 @@ def models(**wrong):
     return PROBLEM.generative(), PROBLEM.recognition(**wrong)
 
 
+def from_encoder(*args, **options):
+    """With q(z | x) alone for proposal, of which more is known exactly."""
+    return importance_sampling(*args, proposal="encoder", **options)
+
+
 def assert_same(one, other, rtol=1e-5):
     for name, a, b in zip(one._fields, one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5, err_msg=name)
 
 
 def test_the_exact_posterior_needs_one_sample():
-    found = importance_sampling(*models(), ROWS, KEY, num_samples=200)
+    found = from_encoder(*models(), ROWS, KEY, num_samples=200)
     np.testing.assert_allclose(found.log_likelihood, PROBLEM.log_marginal(), atol=1e-4)
     np.testing.assert_allclose(found.effective_sample_size, 200, rtol=1e-4)
     np.testing.assert_allclose(found.standard_error, 0, atol=1e-4)
@@ -79,7 +102,8 @@ def test_the_standard_error_is_the_spread_over_seeds():
 
 def test_sampling_rises_from_the_elbo_to_log_p():
     wrong = models(shift=0.5)
-    means = [mean(log_likelihood(*wrong, ROWS, KEY, num_samples=k)).value for k in (1, 10, 1000)]
+    options = {"proposal": "encoder"}
+    means = [mean(log_likelihood(*wrong, ROWS, KEY, num_samples=k, **options)).value for k in (1, 10, 1000)]
     assert means[0] < means[1] < means[2] < PROBLEM.log_marginal().mean() + 0.02
 
 
@@ -88,9 +112,7 @@ def test_effective_sample_size_of_known_weights(x64):
     problem = Problem.make(data_dim=2, latent_dim=1, num_rows=2, seed=0)
     shift = 0.5 * float(problem.posterior()[2][0])
     k = 20_000
-    found = importance_sampling(
-        problem.generative(), problem.recognition(shift=shift), problem.rows, KEY, num_samples=k
-    )
+    found = from_encoder(problem.generative(), problem.recognition(shift=shift), problem.rows, KEY, num_samples=k)
     np.testing.assert_allclose(found.effective_sample_size / k, np.exp(-0.25), atol=0.03)
 
 
@@ -105,7 +127,9 @@ def test_khat_of_known_tails(k):
     expected = (m * k + 10 * 0.5) / (m + 10)
     assert abs(found.mean() - expected) < 0.03
     assert 0.5 * (1 + k) / np.sqrt(m) < found.std() < 2 * (1 + k) / np.sqrt(m)
-    assert abs(found.mean() - (expected + 0.2)) > 0.03  # negative control
+    # Planted defect: tails that are heavier by 0.2.
+    heavier = pareto_khat(-np.sort(-log_w * (k + 0.2) / k)[:, :TAIL], 5000)
+    assert abs(heavier.mean() - expected) > 0.03
 
 
 def test_khat_does_not_see_the_normaliser():
@@ -114,10 +138,156 @@ def test_khat_does_not_see_the_normaliser():
 
 
 def test_khat_warns_of_a_proposal_that_is_too_narrow():
-    narrow = importance_sampling(*models(scale=0.4), ROWS, KEY, num_samples=2000)
-    wide = importance_sampling(*models(scale=1.3), ROWS, KEY, num_samples=2000)
+    narrow = from_encoder(*models(scale=0.4), ROWS, KEY, num_samples=2000)
+    wide = from_encoder(*models(scale=1.3), ROWS, KEY, num_samples=2000)
     assert np.mean(narrow.khat > 0.7) > 0.8
     assert np.mean(wide.khat > 0.7) == 0
+
+
+def test_equal_weights_are_perfect():
+    """What rounding makes of equal weights is no tail: with the exact posterior, and with an encoder that says nothing
+    of a decoder that does not listen, k-hat was up to 450 and most rows were called untrustworthy.
+    """
+    collapsed = (
+        BernoulliGenerative(300, 2, (8,), output_bias=jnp.linspace(-2, 2, 300), key=KEY),
+        GaussianRecognition(300, 2, (8,), key=KEY),
+    )
+    collapsed = jax.tree.map(lambda w: 0.0 * w if w.ndim == 2 else w, collapsed)  # q = N(0, I) whatever x
+    images = np.random.default_rng(0).integers(0, 2, (40, 300), dtype=np.uint8)
+    for pair, rows in ((models(), ROWS), (collapsed, images)):
+        for k in (25, 1000):
+            found = from_encoder(*pair, rows, KEY, num_samples=k)
+            assert (found.khat == -np.inf).all()
+            assert not untrustworthy(found.khat, found.effective_sample_size, found.standard_error, k).any()
+    # Negative control: weights of a proposal that is a little wrong do have a tail, and are told from equal ones.
+    assert np.isfinite(from_encoder(*models(scale=0.99), ROWS, KEY, num_samples=1000).khat).all()
+
+
+def test_a_tail_is_worth_a_warning_only_where_it_matters():
+    """A heavy tail of weights that are equal to a thousandth leaves log p(x) good to a thousandth."""
+    log_w = 1e-3 * np.random.default_rng(0).standard_cauchy((50, 1000)).clip(-3, 3).astype(np.float64)
+    khat = pareto_khat(-np.sort(-log_w)[:, :TAIL], 1000)
+    w = np.exp(log_w)
+    effective, error = w.sum(1) ** 2 / (w**2).sum(1), w.std(1, ddof=1) / w.mean(1) / np.sqrt(1000)
+    assert not untrustworthy(khat, effective, error, 1000).any()
+    narrow = from_encoder(*models(scale=0.4), ROWS, KEY, num_samples=2000)
+    assert untrustworthy(narrow.khat, narrow.effective_sample_size, narrow.standard_error, 2000).mean() > 0.8
+    # Neither a small error alone nor many effective samples alone makes a tail harmless.
+    heavy = np.array([0.9, 0.9, 0.6, np.nan])
+    matters = untrustworthy(heavy, np.array([5.0, 900.0, 5.0, 5.0]), np.array([1e-4, 0.1, 0.1, 0.1]), 1000)
+    np.testing.assert_array_equal(matters, [True, True, False, False])
+
+
+def test_ties_at_the_threshold_leave_a_number():
+    """A few large weights above many equal ones: the fit's grid divided by the smallest number that there is."""
+    log_w = np.zeros((1, TAIL))
+    log_w[0, :4] = [3.0, 2.0, 1.0, 0.5]
+    for k in (25, 1000):
+        assert np.isfinite(pareto_khat(log_w, k)).all()
+
+
+# --- the defensive proposal -------------------------------------------------------------------------------------------
+
+
+class TwoPeaks(AbstractPriorLikelihood):
+    """p(z) = N(0, 1), x = |z| + noise: the posterior has a peak on either side, and `Narrow` knows of one."""
+
+    def prior(self):
+        return Normal(jnp.zeros(1), jnp.ones(1)).to_event(1)
+
+    def likelihood(self, z):
+        return Normal(jnp.abs(z), 0.2).to_event(1)
+
+
+class Narrow(AbstractRecognitionModel):
+    def posterior(self, x):
+        return Normal(x, 0.1).to_event(1)
+
+
+PEAKS = (TwoPeaks(), Narrow()), np.array([[1.0], [1.5]], np.float32)
+
+
+def test_what_the_encoder_leaves_out_is_found():
+    """One of two equal peaks, log 2: with q alone it is missing, and no error bar says so."""
+    pair, rows = PEAKS
+    exact = quadrature_log_likelihood(pair[0], rows).log_likelihood
+    found = importance_sampling(*pair, rows, KEY, num_samples=20_000)
+    assert np.all(np.abs(found.log_likelihood - exact) < 6 * found.standard_error)
+    assert found.standard_error.max() < 0.05
+    alone = from_encoder(*pair, rows, KEY, num_samples=20_000)
+    np.testing.assert_allclose(alone.log_likelihood, exact - np.log(2), atol=0.2)
+
+
+@pytest.mark.parametrize("num_samples", [1, 3, 8, 21])
+def test_the_mixtures_weights_are_unbiased_for_any_number_of_samples(num_samples):
+    """Also where the number is no multiple of the pattern's length: the turn begins at a random component."""
+    pair, rows = PEAKS
+    exact = np.exp(quadrature_log_likelihood(pair[0], rows[:1]).log_likelihood[0])
+    many = np.repeat(rows[:1], 20_000, axis=0)
+    w = np.exp(importance_sampling(*pair, many, KEY, num_samples=num_samples, batch_size=5000).log_likelihood) / exact
+    assert abs(z_scores(w, 1.0)) < 5
+    # Negative control: one of the eight turns of the pattern that is not counted in the density.
+    assert num_samples < 8 or abs(z_scores(w * 8 / 7, 1.0)) > 5
+
+
+def test_the_mixture_is_never_much_worse_than_the_encoder():
+    """Its weights are at most twice q's own: from the exact posterior, at most twice p(x)."""
+    found = importance_sampling(*models(), ROWS, KEY, num_samples=400)
+    assert np.all(found.largest <= PROBLEM.log_marginal() + np.log(2) + 1e-4)
+    assert np.all(found.effective_sample_size > 150)
+    assert found.standard_error.max() < 0.05  # by component: were it not, 1 / sqrt(400)
+    assert np.abs(found.log_likelihood - PROBLEM.log_marginal()).max() < 0.25
+
+
+@pytest.mark.parametrize("family", ["gamma", "von-mises", "dirichlet", "beta", "uniform"])
+def test_the_density_of_the_mixture_integrates_to_one(family, x64):
+    """q, q stretched, and the prior, on supports of every kind: by a sum over a fine grid."""
+    size = 2 if family == "dirichlet" else 1
+    kind = FAMILIES[family]
+
+    class Flat(AbstractPriorLikelihood):
+        def prior(self):
+            return kind.standard(size)
+
+        def likelihood(self, z):
+            return Normal(jnp.zeros(1), 1.0).to_event(1)
+
+    class Own(AbstractRecognitionModel):
+        def posterior(self, x):
+            inside = {"low": 0.2, "width": 0.5} if family == "uniform" else {}
+            raw = {name: jnp.full(size, 0.3) for name in kind.parameters}
+            return kind.make(**{k: jnp.full(size, v) for k, v in inside.items()}) if inside else kind.from_raw(raw)
+
+    x = jnp.zeros(1)
+    assert _proposal.proposal_components(Flat(), Own(), x) == ("encoder", "widened", "prior")
+    low, high = kind.edges if np.isfinite(kind.edges[1]) else (0.0, 200.0)
+    z = low + (high - low) * (np.arange(40_000) + 0.5) / 40_000
+
+    @jax.jit
+    @jax.vmap
+    def density(z):
+        q0 = _proposal.make_proposal(Flat(), Own(), x, KEY, "defensive")
+        return jnp.exp(q0.log_prob(jnp.stack([z, 1 - z][:size])))
+
+    np.testing.assert_allclose(np.mean(density(jnp.asarray(z))) * (high - low), 1.0, atol=5e-3)
+
+
+def test_posteriors_that_cannot_be_mixed_stand_alone():
+    """An inverse autoregressive flow takes J passes for a density; its own samples come with theirs."""
+    options = {"posterior": "iaf", "flow_steps": 2, "flow_hidden": (4,)}
+    generative, iaf = build(Architecture(6, 3, (4,), "tanh", "gaussian", **options), key=KEY)
+    assert _proposal.proposal_components(generative, iaf, jnp.zeros(6)) == ("encoder",)
+    defensive, alone = (
+        importance_sampling(generative, iaf, ROWS[:3], KEY, num_samples=50, proposal=proposal)
+        for proposal in ("defensive", "encoder")
+    )
+    assert_same(defensive, alone)
+    assert _proposal.proposal_components(JointOnly(PROBLEM.generative()), models()[1], jnp.zeros(6)) == (
+        "encoder",
+        "widened",
+    )
+    with pytest.raises(ValueError, match="proposal must be one of defensive, encoder"):
+        importance_sampling(*models(), ROWS, KEY, num_samples=5, proposal="prior")
 
 
 def test_khat_at_its_edges():

@@ -8,6 +8,8 @@ import pytest
 from _oracles import JointOnly, LinearGaussian, Problem, z_scores
 
 from aevb.distributions import Normal
+from aevb.errors import UnavailableError
+from aevb.evaluate._check_words import predictive_verdict
 from aevb.evaluate._predictive import STATISTICS, adjacent_correlation, posterior_predictive_check
 from aevb.models import AbstractPriorLikelihood, BernoulliGenerative, GaussianRecognition
 
@@ -109,7 +111,16 @@ def test_replicates_have_the_likelihoods_noise():
     expected = np.sum(PROBLEM.weight**2 * t**2) + 4 * PROBLEM.scale**2
     noise = check(statistics={"noise": lambda m: float(np.mean(np.sum((m - mean) ** 2, axis=1)))}, num_replicates=60)
     assert abs(z_scores(noise.replicated[:, 0], expected)) < 5
-    assert abs(z_scores(noise.replicated[:, 0], expected - 4 * PROBLEM.scale**2)) > 5
+    quieter = PROBLEM._replace(scale=0.9 * PROBLEM.scale).generative()  # negative control: a tenth less of noise
+    wrong = posterior_predictive_check(
+        quieter,
+        PROBLEM.recognition(),
+        ROWS,
+        KEY,
+        statistics={"noise": lambda m: float(np.mean(np.sum((m - mean) ** 2, axis=1)))},
+        num_replicates=60,
+    )
+    assert abs(z_scores(wrong.replicated[:, 0], expected)) > 5
 
 
 @pytest.mark.parametrize("kind", ["posterior", "prior"])
@@ -231,6 +242,13 @@ def test_statistics_of_ones_own():
     assert c.p_values[1] == 1
 
 
+def test_the_usual_replicates_are_enough_for_the_usual_statistics():
+    """A misfit of all seven can be told, corrected for their number, with the default number of replicates."""
+    words = predictive_verdict(check(rows=((PROBLEM.rows - PROBLEM.mean) * 1.6 + PROBLEM.mean).astype(np.float32)[:50]))
+    assert "of 7 statistics of the data are not reproduced" in words.headline
+    assert "sd" in words.headline
+
+
 def test_as_json():
     told = json.loads(json.dumps(check(num_replicates=3).to_dict()))
     assert told["kind"] == "posterior"
@@ -244,7 +262,7 @@ def test_as_json():
 
 def test_a_model_without_a_likelihood():
     model = JointOnly(PROBLEM.generative())
-    with pytest.raises(TypeError, match=r"JointOnly has no likelihood.* kind='prior'"):
+    with pytest.raises(UnavailableError, match=r"JointOnly has no likelihood.* kind='prior'"):
         posterior_predictive_check(model, PROBLEM.recognition(), ROWS, KEY)
     assert posterior_predictive_check(model, PROBLEM.recognition(), ROWS, KEY, kind="prior", num_replicates=2)
 
@@ -259,7 +277,7 @@ def test_a_model_without_a_likelihood():
         ({"statistics": {"broken": lambda m: np.nan}, "num_replicates": 1}, "'broken' of the data is not a finite"),
         (
             {"statistics": {"log": lambda m: np.nan if m[0, 0] != ROWS[0, 0] else 1.0}, "num_replicates": 1},
-            "'log' of replicate 0 is not a finite",
+            "'log' of replicate 1 is not a finite",
         ),
     ],
 )

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aevb.models import Architecture, build
+from aevb.models._networks import Linear
 from aevb.models._product import row_times_matrix
 
 X = jax.random.normal(jax.random.key(0), (5, 2, 3))
@@ -60,3 +62,24 @@ def test_the_gradient_of_the_matrix_reads_rows_and_samples_in_place():
         text[product] = gradient.lower(jnp.ones((50, 40, 30)), jnp.ones((30, 20))).compile().as_text()
     assert "dimensions={2,0,1}" not in text[row_times_matrix]
     assert "dimensions={2,0,1}" in text[plain]  # if not: XLA has learnt it, and `_product` can go
+
+
+def test_initial_weights():
+    """Glorot's uniform on +-sqrt(6 / (in + out)), and N(0, 0.01^2): largest value or standard deviation, at 5 sigma."""
+    layer = Linear(100, 400, "glorot", key=jax.random.key(2))
+    limit = np.sqrt(6 / 500)
+    # The largest of n uniforms falls short of the limit by limit / n on average.
+    assert limit * (1 - 5e-4) < np.abs(layer.weight).max() <= limit * (1 + 1e-6)
+    assert abs(np.mean(layer.weight)) < 5 * limit / np.sqrt(3 * 40_000)
+    assert not np.any(layer.bias)
+    layer = Linear(100, 400, "paper", key=jax.random.key(2))
+    for values in (layer.weight, layer.bias):
+        assert abs(np.std(values) / 0.01 - 1) < 5 / np.sqrt(2 * values.size)
+
+
+def test_encoder_and_decoder_begin_apart():
+    """Where the two hidden layers have one shape, they must not have the same weights."""
+    generative, recognition = build(Architecture(3, 3, (4,), "tanh", "bernoulli"), key=jax.random.key(0))
+    weights = [leaf for leaf in jax.tree.leaves((generative, recognition)) if leaf.shape == (3, 4)]
+    assert len(weights) >= 2
+    assert not np.array_equal(weights[0], weights[1])

@@ -2,11 +2,14 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from aevb.errors import AevbError, OutputError
 
 from ._parser import make_parser
+from ._words import as_flags, survive_any_encoding
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,8 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of `aevb.errors`, or 130 after Ctrl-C.
     """
+    survive_any_encoding()
     parser = make_parser()
     args = parser.parse_args(argv)
+    show, warnings.formatwarning = warnings.formatwarning, _in_one_line
     try:
         from . import _commands
 
@@ -27,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except AevbError as e:
-        return _fail(str(e), e.exit_code)
+        return _fail(as_flags(str(e)), e.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,8 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(str(e) or "stopped by Ctrl-C", 130)
         sys.stdout.flush()
         os._exit(130)  # the device may still be computing, and the interpreter's own exit would not wait for it
+    finally:
+        warnings.formatwarning = show
 
 
 def _fail(message: str, code: int) -> int:
     print(f"aevb: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def _in_one_line(message: Warning | str, *where: Any, **more: Any) -> str:
+    """A warning as a note to the user, who has no use for the line of our source that it comes from."""
+    return f"aevb: note: {as_flags(' '.join(str(message).split()))}\n"

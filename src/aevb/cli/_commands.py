@@ -4,7 +4,9 @@ import argparse
 import json
 import os
 import re
-import zipfile
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,20 +14,21 @@ import numpy as np
 
 from aevb._fit import Record
 from aevb._fit import fit as fit_model
-from aevb._splits import Splits, load_splits
+from aevb._progress import make_progress, make_stages
+from aevb._splits import Splits
 from aevb.config import Config, read_toml
-from aevb.data import Dataset
-from aevb.data import load as load_data
-from aevb.errors import ConfigError, DataError, DivergenceError
-from aevb.fitted import FittedModel, load
+from aevb.data import Dataset, guess_likelihood
+from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, OutputError
+from aevb.fitted import FittedModel
 from aevb.reports import ReportSettings, make_report, save_report
 from aevb.reports import compare as compare_models
 from aevb.rundir import RunDirectory
 
 from . import _output, _tables
 from ._background import in_background
+from ._inputs import Rows, check_data, load_run, rows_for_all, rows_to_judge
+from ._inputs import latents as latents_of
 from ._parser import config_values
-from ._progress import make_progress, make_stages
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -36,11 +39,14 @@ def fit(args: argparse.Namespace) -> int:
         return 0
     if not config.data:
         raise ConfigError("aevb fit needs data: a name, as in `aevb fit mnist`, or a path to .npy .npz .csv or IDX")
+    check_data("fit", config.data)
     run: RunDirectory | None = None
+    splits: Splits | None = None
+    doing = "evaluating"
     progress = make_progress(quiet=args.quiet)
 
-    def on_start(resolved: Config, splits: Splits) -> None:
-        nonlocal run
+    def on_start(resolved: Config, parts: Splits) -> None:
+        nonlocal run, splits
         # Only now is it sure that data and configuration fit; nothing was compiled yet.
         run = (
             RunDirectory.create(Path(args.out))
@@ -48,7 +54,10 @@ def fit(args: argparse.Namespace) -> int:
             else RunDirectory.create_numbered(Path("runs"), _run_name(config.data))
         )
         run.write_config(resolved)
+        splits = parts
         progress.start(resolved, splits, run.path)
+        if config.likelihood == "auto" and (guessed := guess_likelihood(splits.train).words):
+            progress.say(f"note: {guessed}")
 
     def on_epoch(record: Record) -> None:
         assert run is not None
@@ -61,25 +70,30 @@ def fit(args: argparse.Namespace) -> int:
     def on_trained(fitted: FittedModel) -> None:
         assert run is not None
         fitted.save(run.model)  # before the evaluation, which may take long and be cut short
-        progress.say("evaluating")
+        progress.say(doing)
 
     try:
-        with progress:
+        with progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore", GuessWarning)  # said above
             fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
+        assert run is not None
+        assert splits is not None
+        fitted.save(run.model)
+        interrupted = fitted.result["stopped"] == "interrupted"
+        if not args.quiet:
+            _tables.print_result(fitted)  # before the figures, which may fail
+        if not interrupted:
+            doing = "drawing figures"
+            progress.say(doing)
+            _draw(fitted, splits.held_out[1], run.figures)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_left_behind(run)) from None
+        raise KeyboardInterrupt(_left_behind(run, doing)) from None
     except DivergenceError as error:
         assert run is not None
         error.fitted.save(run.model)
         raise DivergenceError(f"{error}. The last good model is in {run.model}") from None
-    assert run is not None
-    fitted.save(run.model)
-    interrupted = fitted.result["stopped"] == "interrupted"
-    if not interrupted:
-        progress.say("drawing figures")
-        _draw(fitted, load_splits(config.data, config).held_out[1], run.figures)
     if not args.quiet:
-        _tables.print_result(fitted, run)
+        _tables.print_files(run.files())
     if interrupted:
         progress.say(
             f"stopped by Ctrl-C after epoch {len(fitted.history)} of {config.epochs}; the model is usable. "
@@ -102,8 +116,8 @@ def evaluate(args: argparse.Namespace) -> int:
         num_simulated=args.simulated,
         diagnostics=not args.quick,
     )
-    fitted = load(args.run)
-    part, dataset = _rows(fitted, args.data)
+    fitted = load_run("evaluate", args.run, args.data)
+    part, dataset, train = _rows("evaluate", args, fitted)
     run = _directory(args.run)
     if args.output and not args.quick:
         RunDirectory.create(Path(args.output))  # a taken directory is told before the work is done
@@ -114,7 +128,7 @@ def evaluate(args: argparse.Namespace) -> int:
                 fitted,
                 dataset,
                 settings=settings,
-                train_rows=None if args.quick else _train_rows(fitted),
+                train_rows=train,
                 part=part,
                 unfinished=run if os.access(run, os.W_OK) else None,
                 on_progress=on_progress,
@@ -123,27 +137,24 @@ def evaluate(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(
             "stopped by Ctrl-C; the rows that are done are kept, and the same command goes on from there"
         ) from None
-    files: list[Path] = []
+    if args.json:
+        print(json.dumps(report.content, indent=2), flush=True)
+    else:
+        _tables.print_report(report)  # before the files, which a full disk may refuse
     if not args.quick:
         where = Path(args.output) if args.output else RunDirectory.create_numbered(run, "evaluation").path
-        files = save_report(report, where, fitted.event_shape, str(args.run))
-    if args.json:
-        print(json.dumps(report.content, indent=2))
-    else:
-        _tables.print_report(report, files)
+        files = save_report(report, where, str(args.run), on_failure=_say)
+        if not args.json:
+            _tables.print_files(files)
     return 0
 
 
 def compare(args: argparse.Namespace) -> int:
     """`aevb compare`."""
-    models = [(run, load(run)) for run in args.runs]
-    part, dataset = _rows(models[0][1], args.data)
-    if args.data is None:
-        for name, model in models[1:]:
-            if _rows(model, None)[1].fingerprint != dataset.fingerprint:
-                raise DataError(
-                    f"{name} held out other rows than {models[0][0]}; name the data to compare them on, with --data"
-                )
+    models = [(run, load_run("compare", run)) for run in args.runs]
+    if args.data is not None:
+        check_data("compare", args.data)
+    part, dataset, _ = rows_for_all(models, args.data, _say)
     lines, fingerprint = compare_models(models, dataset, num_samples=args.num_samples)
     if args.json:
         runs = [line.to_dict() for line in lines]
@@ -155,7 +166,8 @@ def compare(args: argparse.Namespace) -> int:
 
 def encode(args: argparse.Namespace) -> int:
     """`aevb encode`."""
-    fitted = load(args.run)
+    fitted = load_run("encode", args.run, args.data)
+    check_data("encode", args.data)
     path = _output.check(args.output)
     latents = fitted.encode(args.data)
     names = [f"z_{j + 1}" for j in range(fitted.latent_dim)]
@@ -166,9 +178,10 @@ def encode(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> int:
     """`aevb decode`."""
-    fitted = load(args.run)
+    fitted = load_run("decode", args.run, args.latents)
+    check_data("decode", args.latents)
     path = _output.check(args.output)
-    latents = _latents(args.latents)
+    latents = latents_of(args.latents)
     if latents.shape[1] != fitted.latent_dim:
         raise DataError(
             f"{args.latents} has {latents.shape[1]} columns, but the model's latent space has {fitted.latent_dim} "
@@ -180,7 +193,8 @@ def decode(args: argparse.Namespace) -> int:
 
 def reconstruct(args: argparse.Namespace) -> int:
     """`aevb reconstruct`."""
-    fitted = load(args.run)
+    fitted = load_run("reconstruct", args.run, args.data)
+    check_data("reconstruct", args.data)
     path = _output.check(args.output)
     _output.write(path, {"x": fitted.reconstruct(args.data)}, _column_names(fitted))
     return 0
@@ -188,7 +202,7 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 def sample(args: argparse.Namespace) -> int:
     """`aevb sample`."""
-    fitted = load(args.run)
+    fitted = load_run("sample", args.run)
     path = _output.check(args.output)
     _output.write(path, {"x": fitted.sample(args.num, jax.random.key(args.seed))}, _column_names(fitted))
     return 0
@@ -196,16 +210,19 @@ def sample(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """`aevb plot`."""
-    fitted = load(args.run)
+    fitted = load_run("plot", args.run, args.data)
     directory = Path(args.output) if args.output else _directory(args.run) / "figures"
-    for path in _draw(fitted, _rows(fitted, args.data)[1], directory):
+    failures: list[str] = []
+    for path in _draw(fitted, _rows("plot", args, fitted).data, directory, failures.append):
         print(path)
+    if failures:
+        raise OutputError("; ".join(failures))  # here the figures are all that was asked for
     return 0
 
 
 def compare_estimators(args: argparse.Namespace) -> int:
     """`aevb compare-estimators`."""
-    fitted = load(args.run)
+    fitted = load_run("compare-estimators", args.run, args.data)
     if args.draws < 2:
         raise ConfigError("--draws must be at least 2, or there is no variance")
     path = Path(args.output) if args.output else _directory(args.run) / "figures" / "estimators.png"
@@ -213,7 +230,7 @@ def compare_estimators(args: argparse.Namespace) -> int:
         raise ConfigError(f"{path}: the figure is written as .png; end the name in it")
     if args.output:
         _output.check_free(path)
-    part, dataset = _rows(fitted, args.data)
+    part, dataset, _ = _rows("compare-estimators", args, fitted)
     lines = []
     with _tables.gradient_lines(quiet=args.json) as show:
         for line in fitted.compare_estimators(
@@ -223,17 +240,18 @@ def compare_estimators(args: argparse.Namespace) -> int:
             show(line)
     if args.json:
         print(json.dumps({"part": part, "estimators": [line.to_dict() for line in lines]}, indent=2))
-    from aevb.plots import plot_gradient_variance, save_figure
+    from aevb.plots import plot_gradient_variance, save_each
 
-    save_figure(path, lambda figure: plot_gradient_variance(lines, ax=figure))
-    if not args.json:
-        print(path)
+    drawing = {path.stem: lambda figure: plot_gradient_variance(lines, ax=figure)}
+    for written in save_each(drawing, path.parent, _say):
+        if not args.json:
+            print(written)
     return 0
 
 
 def info(args: argparse.Namespace) -> int:
     """`aevb info`."""
-    _tables.print_info(load(args.run))
+    _tables.print_info(load_run("info", args.run))
     return 0
 
 
@@ -248,11 +266,12 @@ def _run_name(data: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
 
 
-def _left_behind(run: RunDirectory | None) -> str:
+def _left_behind(run: RunDirectory | None, doing: str) -> str:
     if run is None or run.discard_unused():
         return "stopped by Ctrl-C before the first epoch had ended; nothing was left behind"
     if run.model.exists():
-        return f"stopped by Ctrl-C while evaluating; the trained model is in {run.model}"
+        again = f"; finish with: aevb plot {run.path}" if doing == "drawing figures" else ""
+        return f"stopped by Ctrl-C while {doing}; the trained model is in {run.model}{again}"
     return f"stopped by a second Ctrl-C; no model was saved, and {run.path} can be removed"
 
 
@@ -261,51 +280,25 @@ def _directory(run: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _train_rows(fitted: FittedModel) -> Dataset | None:
-    """The rows that the model was fitted to, if they can be found again."""
-    if not fitted.config.data or fitted.config.data == "array":
-        return None
-    try:
-        train = load_splits(fitted.config.data, fitted.config).train
-    except DataError:
-        return None
-    return train if train.fingerprint == fitted.data.fingerprint else None
+def _rows(command: str, args: argparse.Namespace, fitted: FittedModel) -> Rows:
+    if args.data is not None:
+        check_data(command, args.data)
+    return rows_to_judge(fitted, args.data, how=f"name the data to use: aevb {command} {args.run} DATA", note=_say)
 
 
-def _rows(fitted: FittedModel, data: str | None) -> tuple[str, Dataset]:
-    """The data to judge a run on: those that were named, or what the run itself held out."""
-    if data is not None:
-        return data, load_data(data)
-    if not fitted.config.data or fitted.config.data == "array":
-        raise DataError("this model was fitted to an array in memory, so its data cannot be found again; name the data")
-    splits = load_splits(fitted.config.data, fitted.config)
-    if splits.train.fingerprint != fitted.data.fingerprint:
-        raise DataError(
-            f"{fitted.config.data} has changed since this model was fitted to it, so its held-out part is lost; "
-            "name the data to use"
-        )
-    return splits.held_out
-
-
-def _latents(path: str) -> np.ndarray:
-    """Latent vectors from a file, those that `aevb encode` writes included: their scales are left aside."""
-    if path.endswith(".npz") and Path(path).is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sorted(archive.namelist()) == ["mean.npy", "scale.npy"]:
-                return load_data(np.load(path, allow_pickle=False)["mean"]).rows
-    dataset = load_data(path)
-    names = dataset.columns or ()
-    means = [i for i, name in enumerate(names) if re.fullmatch(r"z_[0-9]+", name)]
-    scales = [i for i, name in enumerate(names) if re.fullmatch(r"z_[0-9]+_scale", name)]
-    return dataset.rows[:, means] if means and len(means) + len(scales) == len(names) else dataset.rows
+def _say(text: str) -> None:
+    """One line beside the results, which may be JSON."""
+    print(f"aevb: note: {text}", file=sys.stderr, flush=True)
 
 
 def _column_names(fitted: FittedModel) -> list[str]:
     return list(fitted.columns or [f"x_{d + 1}" for d in range(fitted.architecture.data_dim)])
 
 
-def _draw(fitted: FittedModel, dataset: Dataset, directory: Path) -> list[Path]:
+def _draw(
+    fitted: FittedModel, dataset: Dataset, directory: Path, on_failure: Callable[[str], object] = _say
+) -> list[Path]:
     from aevb.plots import save_figures
 
     key = jax.random.key(fitted.config.seed)
-    return save_figures(fitted, directory, rows=dataset.rows, labels=dataset.labels, key=key)
+    return save_figures(fitted, directory, rows=dataset.rows, labels=dataset.labels, key=key, on_failure=on_failure)

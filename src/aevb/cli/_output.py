@@ -45,6 +45,6 @@ def write(path: Path, arrays: dict[str, np.ndarray], columns: Sequence[str]) -> 
         import pyarrow as pa
         import pyarrow.csv
 
-        table = np.concatenate(list(arrays.values()), axis=1)
+        table = np.concatenate([array.reshape(len(array), -1) for array in arrays.values()], axis=1)
         pa.csv.write_csv(pa.table([table[:, i] for i in range(table.shape[1])], names=list(columns)), buffer)
     commit(path, lambda file: file.write(buffer.getbuffer()))

@@ -2,6 +2,9 @@
 
 import argparse
 import dataclasses
+import itertools
+import re
+import sys
 import types
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -9,12 +12,39 @@ from aevb._version import __version__
 from aevb.config import Config
 from aevb.errors import ConfigError
 
+from ._words import did_you_mean
+
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, without the usage text that hides them."""
+    """Errors in one line, without the usage text that hides them, and with what was probably meant."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(ConfigError.exit_code, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse here what argparse would leave to the parser of all commands, which does not know this one's flags."""
+        words = list(sys.argv[1:] if args is None else args)
+        of_all = self._subparsers is not None
+        own = itertools.takewhile(lambda word: word.startswith("-") if of_all else word != "--", words)
+        for name in (word.partition("=")[0] for word in own):
+            if re.fullmatch(r"--.+|-[A-Za-z]", name) and name not in self._option_string_actions:
+                self.error(f"there is no option {name}{did_you_mean(name, self._option_string_actions)}")
+        namespace, rest = super().parse_known_args(words, namespace)
+        if of_all:
+            return namespace, rest
+        # Before Python 3.12, an optional DATA that comes after a flag is left over.
+        if rest and getattr(namespace, "data", "") is None and not rest[0].startswith("-"):
+            namespace.data = rest.pop(0)
+        if rest:
+            self.error(f"{' '.join(rest)!r} is one argument too many")
+        return namespace, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(action.choices)
+            hint = did_you_mean(str(value), known)
+            message = f"unknown {value!r}{hint}{' All' if hint else '; all'} there are: {', '.join(known)}"
+            raise argparse.ArgumentError(action, message)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -44,17 +74,19 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", nargs="?", metavar="DATA", help="default: the run's own test or validation data")
     evaluate.add_argument(
         "--method",
-        choices=("elbo", "is", "ais", "hmc"),
-        default="is",
+        choices=("auto", "elbo", "quadrature", "is", "ais", "hmc"),
+        default="auto",
         metavar="NAME",
-        help="of log p(x); one of elbo (the bound alone), is (importance sampling), ais (annealed importance "
-        "sampling), hmc (the paper's Appendix D, below five latent dimensions) (is)",
+        help="of log p(x); one of elbo (the bound alone), quadrature (exact, for one or two latent dimensions), is "
+        "(importance sampling), ais (annealed importance sampling), hmc (the paper's Appendix D, below five latent "
+        "dimensions), auto (quadrature, or else is) (auto)",
     )
     evaluate.add_argument(
         "--num-samples",
         type=_count,
         metavar="K",
-        help="importance samples, AIS chains or posterior samples a row (1000, 16, 800); 0: ELBO only",
+        help="importance samples, AIS chains or posterior samples a row (1000, 16, 800); quadrature has none; 0: ELBO "
+        "only",
     )
     evaluate.add_argument(
         "--rows", type=_positive, metavar="N", help="rows for log p(x), chosen at random (all; 100 for ais and hmc)"
@@ -62,7 +94,12 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--distributions", type=_positive, default=1000, metavar="T", help="of ais (1000)")
     evaluate.add_argument("--leapfrog", type=_positive, default=10, metavar="N", help="steps of ais and hmc (10)")
     evaluate.add_argument("--schedule", choices=("linear", "sigmoid"), default="sigmoid", help="of ais (sigmoid)")
-    evaluate.add_argument("--start", choices=("prior", "encoder"), default="prior", help="of ais (prior)")
+    evaluate.add_argument(
+        "--start",
+        choices=("prior", "encoder"),
+        default="prior",
+        help="of ais: from p(z), or a mixture with q(z|x) (prior)",
+    )
     evaluate.add_argument(
         "--simulated", type=_count, default=20, metavar="N", help="rows for ais' bidirectional gap; 0: none (20)"
     )
@@ -81,7 +118,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--data", metavar="DATA", help="default: what the first run held out")
     compare.add_argument(
-        "--num-samples", type=_count, default=1000, metavar="K", help="importance samples a row; 0: ELBO only (1000)"
+        "--num-samples",
+        type=_count,
+        default=1000,
+        metavar="K",
+        help="importance samples a row, where log p(x) is not by quadrature; 0: ELBO only (1000)",
     )
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -170,10 +211,11 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
             options |= {"type": _units, "nargs": "*", "metavar": "UNITS"}
         elif get_origin(hint) in (Union, types.UnionType):
             kinds = get_args(hint)
-            kind = _number_or_text if str in kinds else int if int in kinds else float
-            options |= {"type": kind, "metavar": "N" if kind is int else "VALUE"}
+            kind = _number_or_text if str in kinds else _whole if int in kinds else _real
+            options |= {"type": kind, "metavar": "N" if kind is _whole else "VALUE"}
         else:
-            options |= {"type": hint, "metavar": {int: "N", float: "X", str: "PATH"}[hint]}
+            metavar = {int: "N", float: "X", str: "PATH"}[hint]
+            options |= {"type": {int: _whole, float: _real, str: str}[hint], "metavar": metavar}
         group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **options)
 
 
@@ -182,6 +224,20 @@ def _number_or_text(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def _units(text: str) -> int:

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aevb._measures import about_units
 from aevb.evaluate import EstimatorNoise, Mean
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
-from aevb.reports import Compared, Report, nats, numbers
-from aevb.rundir import RunDirectory
+from aevb.reports import WORDS, Compared, Report, nats, numbers
+
+from ._words import as_flags, in_encoding
 
 
-def print_result(fitted: FittedModel, run: RunDirectory) -> None:
-    """What a fit came to, and the files that it wrote."""
+def print_result(fitted: FittedModel) -> None:
+    """What a fit came to."""
     result = fitted.result
     print_evaluation(result["evaluation"], result["held_out"])
     console = _console()
@@ -29,42 +31,50 @@ def print_result(fitted: FittedModel, run: RunDirectory) -> None:
     )
     if result["stopped"] == "early_stopping":
         console.print("stopped early; the parameters are those of the best validation bound")
+    _say_selected(result)
     if result["skipped_steps"]:
         console.print(f"{result['skipped_steps']} steps were skipped: their bound or gradient was not finite")
-    console.print("files:")
-    for path in run.files():
-        console.print(f"  {path}", soft_wrap=True)
+
+
+def print_files(files: Sequence[Path]) -> None:
+    """What was written, one path a line and never cut, so that it can be copied."""
+    if files:
+        console = _console()
+        console.print("files:")
+        for path in files:
+            console.print(f"  {path}", soft_wrap=True, markup=False)
+
+
+def _say_selected(result: Mapping[str, Any]) -> None:
+    """Numbers of the rows that early stopping chose the parameters by are no held-out ones."""
+    if result.get("selected_on") and result["selected_on"] == result["held_out"]:
+        _console().print(
+            "these validation rows also chose the parameters: the numbers are the best of several epochs', in "
+            "expectation too high for new rows; for others name test data (--test)"
+        )
 
 
 def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
     """The ELBO and its terms, and log p(x)."""
-    table = _table(f"nats per example, {evaluation['num_rows']} rows of {part}", "", "mean", "± s.e.")
-    for what, mean, error in numbers(evaluation):
-        table.add_row(escape(what), mean, error)
+    rows = [(what, mean, error) for what, mean, error in numbers(evaluation)]
+    _print_table(f"nats per example, {evaluation['num_rows']} rows of {part}", ("", "mean", "± s.e."), rows)
     console = _console()
-    console.print(table)
     console.print(f"binarization {evaluation['binarization']}, scaling {evaluation['scaling']}", style="dim")
     if "grey_objective" in evaluation:
         console.print("grey pixels under a Bernoulli decoder: there is no log p(x), and no other data to compare with")
     elif evaluation["log_jacobian"]:
-        console.print(
-            f"densities are of the scaled data; add {evaluation['log_jacobian']:.2f} nats for the data's own units"
-        )
+        console.print(about_units(evaluation["log_jacobian"]))
 
 
-def print_report(report: Report, files: Sequence[Path]) -> None:
-    """The numbers, what they mean in words, and where the rest is."""
+def print_report(report: Report) -> None:
+    """The numbers, and what they mean in words."""
     print_evaluation(report.content, report.content["part"])
     console = _console()
-    for verdict in report.verdicts:
-        console.print(f"* {verdict}", markup=False)
-    if report.content["lowest_rows"]:
-        rows = ", ".join(str(item["row"]) for item in report.content["lowest_rows"][:10])
-        console.print(f"* Rows with the lowest score, from 0: {rows}.", markup=False)
-    if files:
-        console.print("files:")
-        for path in files:
-            console.print(f"  {path}", soft_wrap=True, markup=False)
+    for answer in report.answers:
+        console.print(f"\n[bold]{escape(answer.question)}[/bold] {escape(as_flags(answer.text))}")
+    console.print()
+    for section in report.sections:
+        console.print(f"* {section.question} {as_flags(section.headline)}", markup=False)
 
 
 def print_comparison(lines: Sequence[Compared], part: str) -> None:
@@ -73,15 +83,23 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
     columns = ["run", "ELBO", "log p(x)", "log p(x) less the first's", "rows better"]
     if lines[0].log_p is None:
         columns[2:4] = ["ELBO less the first's"]
-    table = _table(f"nats per example, {n} rows of {part}; differences row by row", *columns)
+    rows = []
     for i, line in enumerate(lines):
         difference = line.elbo_difference if line.log_p_difference is None else line.log_p_difference
         values = [nats(_as_dict(line.elbo))]
         if line.log_p is not None:
             values.append(nats(_as_dict(line.log_p)))
         values += [nats(_as_dict(difference)), f"{100 * line.rows_better:.0f} %"] if i else ["", ""]
-        table.add_row(escape(line.name), *values)
-    _console().print(table)
+        rows.append((line.name, *values))
+    _print_table(f"nats per example, {n} rows of {part}; differences row by row", columns, rows, paths=True)
+    console = _console()
+    if len({line.method for line in lines}) > 1:
+        by = ", ".join(f"{line.name} {WORDS[line.method]}" for line in lines)
+        console.print(f"log p(x) by: {by}. Importance sampling is a little low in expectation.", markup=False)
+    jacobians = {line.log_jacobian for line in lines}
+    if jacobians != {0.0}:
+        same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""
+        console.print(same or "Densities are in the data's own units, whatever each model's scaling.")
 
 
 def _as_dict(mean: Mean) -> dict[str, float]:
@@ -128,6 +146,7 @@ def print_info(fitted: FittedModel) -> None:
     console.print()
     if "evaluation" in fitted.result:
         print_evaluation(fitted.result["evaluation"], fitted.result["held_out"])
+        _say_selected(fitted.result)
     stopped = str(fitted.result.get("stopped", "no result")).replace("_", " ")
     console.print(f"{len(fitted.history)} epochs, {stopped}; aevb {fitted.aevb_version}")
 
@@ -152,10 +171,48 @@ def _arrays(tree: Any) -> list[Any]:
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, paths: bool = False) -> None:
+    """A table whose first column is a name and whose others are numbers, which are never broken.
+
+    Where a name is too long it is folded; a path loses its beginning, for its end is what tells two runs apart. Where
+    that would leave too little of the names, each has its numbers below it.
+    """
+    console = _console()
+    columns, *cells = [[in_encoding(cell, console.encoding) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    if _total(widths) > console.width:  # headings are broken between their words
+        words = [[max(map(len, heading.split()), default=0)] for heading in columns]
+        widths[1:] = [max(*word, *(len(row[i]) for row in cells)) for i, word in enumerate(words)][1:]
+        widths[0] = min(widths[0], console.width - _total([0, *widths[1:]]))
+    names = [row[0] for row in cells]
+    if paths and widths[0] > 3:
+        names = [name if len(name) <= widths[0] else "..." + name[3 - widths[0] :] for name in names]
+    if (widths[0] < 12 and widths[0] < max(map(len, names))) or len(set(names)) < len({row[0] for row in cells}):
+        console.print(title, style="bold", markup=False)
+        for name, *numbers_of_it in cells:
+            console.print(name.strip(), markup=False, overflow="fold")
+            for heading, cell in zip(columns[1:], numbers_of_it, strict=True):
+                if cell:
+                    between = " " if len(heading) + len(cell) + 3 <= console.width else "\n    "
+                    console.print(f"  {heading}{between}{cell}", markup=False)
+        return
+    table = _table(title)
+    for i, (heading, width) in enumerate(zip(columns, widths, strict=True)):
+        table.add_column(heading, justify="right" if i else "left", overflow="fold", width=width)
+    for name, row in zip(names, cells, strict=True):
+        table.add_row(*(escape(cell) for cell in (name, *row[1:])))
+    console.print(table)
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Characters that a table of such columns takes, lines and margins included."""
+    return sum(widths) + 3 * len(widths) + 1
+
+
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     return table
 
 

@@ -4,9 +4,11 @@ A `Dataset` holds rows as stored (uint8 stays uint8); a `Preprocessing` turns on
 inside the compiled step. This package imports nothing else of `aevb` but its errors.
 """
 
+from .arrays import is_binary as is_binary
 from .batching import epoch_order as epoch_order
 from .batching import split as split
 from .dataset import Dataset as Dataset
+from .dataset import rows_found_in as rows_found_in
 from .info import DataInfo as DataInfo
 from .preprocessing import Binarization as Binarization
 from .preprocessing import Preprocessing as Preprocessing
@@ -15,7 +17,8 @@ from .preprocessing import fix as fix
 from .sources import NAMES as NAMES
 from .sources import load as load
 from .sources import load_test as load_test
+from .support import Guess as Guess
 from .support import Likelihood as Likelihood
 from .support import check_compatible as check_compatible
 from .support import choose_preprocessing as choose_preprocessing
-from .support import is_binary as is_binary
+from .support import guess_likelihood as guess_likelihood

@@ -1,4 +1,4 @@
-"""From any numeric array to (N, D) rows of uint8 or float32: exact, or refused by name."""
+"""From any numeric array to (N, D) rows of uint8, float32 or float64: exact, or refused by name."""
 
 from collections.abc import Iterator
 from math import prod
@@ -48,12 +48,13 @@ def from_array(
 ) -> Dataset:
     """Check and convert an array (N, ...) of any real numeric dtype, byte order and memory order.
 
-    uint8 stays uint8; bools and integers that all lie in 0..255 become uint8; other integers become float32 if
-    every one survives exactly; floats become float32, rounded to nearest. The input is never written to.
+    The same numbers are stored alike whatever held them: 0s and 1s, and images (N, H, W[, C]) of whole numbers 0..255,
+    as uint8; all others as float32 where every one survives that exactly, else as float64. Only uint8 as given stays
+    uint8 in any shape, for bytes are pixels, and small integers need not be. The input is never written to.
 
     Raises:
         DataError: for masked arrays, other dtypes, fewer than two dimensions, no rows or columns, NaN or infinity,
-            an integer that float32 cannot hold exactly, or a float beyond float32's range.
+            an integer that float64 cannot hold exactly, or a float beyond float32's range.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(f"{name!r} is a masked array: fill or drop the masked values first (array.filled, array.data)")
@@ -62,7 +63,7 @@ def from_array(
     if array.ndim < 2:
         raise DataError(
             f"{name!r} has shape {array.shape}, expected (N, D) or (N, ...): one row per example; "
-            "for N examples of one number use array.reshape(-1, 1)"
+            "for N examples of one number use array.reshape(-1, 1), for one example of D numbers array[None]"
         )
     event_shape = tuple(int(size) for size in array.shape[1:])
     num_examples, num_columns = int(array.shape[0]), prod(event_shape)
@@ -71,12 +72,36 @@ def from_array(
         raise DataError(f"{name!r} has {found} (shape {array.shape}): at least one row and one column are needed")
     rows = array.reshape(num_examples, num_columns)
     if rows.dtype.kind == "f":
-        rows = _float_rows(rows, name, columns)
-    elif rows.dtype.kind == "b" or (int(rows.min()) >= 0 and int(rows.max()) <= 255):
+        _refuse_non_finite(rows, name, columns)
+    if rows.dtype == np.uint8 or is_binary(rows) or (has_image_shape(event_shape) and is_whole_byte(rows)):
         rows = rows.astype(np.uint8, copy=False)
     else:
-        rows = _integer_rows(rows, name, columns)
-    return Dataset(name, np.ascontiguousarray(rows), event_shape, as_labels(labels, num_examples, name), columns)
+        rows = _narrowest(rows if rows.dtype.kind == "f" else _integers(rows, name, columns), name, columns)
+    return Dataset(
+        name,
+        np.ascontiguousarray(rows),
+        event_shape,
+        as_labels(labels, num_examples, name),
+        columns,
+        given=array.dtype.name,
+    )
+
+
+def has_image_shape(event_shape: tuple[int, ...]) -> bool:
+    """Whether one example is laid out as an image is: (H, W) or (H, W, C), of more than one row and one column."""
+    return len(event_shape) in (2, 3) and min(event_shape[:2]) > 1
+
+
+def is_binary(rows: NDArray[Any]) -> bool:
+    """Whether every value of (N, D) rows is 0 or 1."""
+    return all(bool(((block == 0) | (block == 1)).all()) for _, block in blocks(rows))
+
+
+def is_whole_byte(rows: NDArray[Any]) -> bool:
+    """Whether every value of (N, D) rows is a whole number from 0 to 255, whatever its dtype."""
+    if rows.dtype == np.uint8:
+        return True
+    return all(bool(((block >= 0) & (block <= 255) & (block % 1 == 0)).all()) for _, block in blocks(rows))
 
 
 def as_labels(labels: NDArray[Any] | None, num_examples: int, name: str) -> NDArray[Any] | None:
@@ -99,13 +124,20 @@ def as_labels(labels: NDArray[Any] | None, num_examples: int, name: str) -> NDAr
 
 
 def place(row: int, column: int, columns: tuple[str, ...] | None) -> str:
-    """Words for one entry of an array, both indices 0-based."""
+    """Words for one entry of an array, both indices 0-based: rows are shown so, columns counted from 1."""
     named = "" if columns is None else f" ({columns[column]!r})"
-    return f"row {row}, column {column}{named}, counted from 0"
+    return f"row {row} (from 0), column {column + 1}{named}"
 
 
-def _float_rows(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) -> NDArray[Any]:
+def named(indices: list[int], columns: tuple[str, ...] | None) -> str:
+    """Up to five columns by name, or by number counted from 1, and how many more there are."""
+    shown = [repr(columns[i]) if columns else str(i + 1) for i in indices[:5]]
+    return ", ".join(shown) + (f" and {len(indices) - 5} more" if len(indices) > 5 else "")
+
+
+def _refuse_non_finite(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) -> None:
     bad, first, value = 0, (0, 0), ""
+    where: set[int] = set()
     for start, block in blocks(rows):
         wrong = ~np.isfinite(block)
         if wrong.any():
@@ -113,41 +145,50 @@ def _float_rows(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) 
                 row, column = (int(i) for i in np.argwhere(wrong)[0])
                 first, value = (start + row, column), str(block[row, column])
             bad += int(wrong.sum())
+            where |= {int(i) for i in np.flatnonzero(wrong.any(axis=0))}
     if bad:
+        several = f", in the columns {named(sorted(where), columns)}" if len(where) > 1 else ""
         raise DataError(
-            f"{name!r} holds {bad} NaN or infinite value{'s' if bad > 1 else ''}; the first is {value} at "
+            f"{name!r} holds {bad} NaN or infinite value{'s' if bad > 1 else ''}{several}; the first is {value} at "
             f"{place(*first, columns)}: remove or fill these before fitting"
         )
+
+
+def _narrowest(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) -> NDArray[Any]:
+    """Finite floats as float32 where all of them are exact in it, else as float64."""
+    if rows.dtype.itemsize <= 4:
+        return rows.astype(np.float32, copy=False)
+    wide = rows.astype(np.float64, copy=False)
     with np.errstate(over="ignore", under="ignore"):
-        narrow = rows.astype(np.float32, copy=False)
-    if rows.dtype.itemsize > 4:
-        for start, block in blocks(narrow):
-            wrong = np.isinf(block)
-            if wrong.any():
-                row, column = (int(i) for i in np.argwhere(wrong)[0])
-                raise DataError(
-                    f"{name!r} holds {rows[start + row, column]} at {place(start + row, column, columns)}, beyond "
-                    "float32's range of 3.4e38: rescale the data"
-                )
-    return narrow
+        narrow = wide.astype(np.float32)
+    exact = True
+    for start, block in blocks(narrow):
+        wrong = np.isinf(block)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise DataError(
+                f"{name!r} holds {rows[start + row, column]} at {place(start + row, column, columns)}, beyond "
+                "float32's range of 3.4e38: rescale the data"
+            )
+        exact = exact and bool((block == wide[start : start + len(block)]).all())
+    return narrow if exact else wide
 
 
-def _integer_rows(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) -> NDArray[Any]:
-    narrow = rows.astype(np.float32)
-    if rows.dtype.itemsize <= 2 or (int(rows.min()) >= -(2**24) and int(rows.max()) <= 2**24):
-        return narrow
-    limit = np.float32(float(np.iinfo(rows.dtype).max) + 1.0)  # a power of two, hence exact
-    step = next(blocks(rows))[1].shape[0]
-    for start in range(0, rows.shape[0], step):
-        whole, rounded = rows[start : start + step], narrow[start : start + step]
+def _integers(rows: NDArray[Any], name: str, columns: tuple[str, ...] | None) -> NDArray[np.float64]:
+    """Integers as float64, every one exactly."""
+    wide = rows.astype(np.float64)
+    if rows.dtype.itemsize <= 4 or (int(rows.min()) >= -(2**53) and int(rows.max()) <= 2**53):
+        return wide
+    limit = float(np.iinfo(rows.dtype).max) + 1.0  # a power of two, hence exact
+    for start, rounded in blocks(wide):
+        whole = rows[start : start + len(rounded)]
         inside = rounded < limit
-        back = np.where(inside, rounded, np.float32(0)).astype(rows.dtype)
-        wrong = ~inside | (back != whole)
+        wrong = ~inside | (np.where(inside, rounded, 0.0).astype(rows.dtype) != whole)
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise DataError(
                 f"{name!r} holds the integer {whole[row, column]} at {place(start + row, column, columns)}, which "
-                "float32 cannot hold exactly (above 2**24): subtract an offset, rescale, or convert with "
-                "array.astype(np.float32) if rounding does no harm"
+                "float64 cannot hold exactly (above 2**53): subtract an offset, rescale, or convert with "
+                "array.astype(np.float64) if rounding does no harm"
             )
-    return narrow
+    return wide

@@ -1,6 +1,7 @@
 """The value that every source of data becomes: rows as stored, with their names and labels."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from aevb.errors import DataError
 
+_ROWS_AT_ONCE = 4096  # converted in one go
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -18,11 +21,14 @@ class Dataset:
 
     Attributes:
         name: the data name, the path as it was given, or "array"; used in messages.
-        rows: (N, D), C-contiguous and read-only, uint8 or float32, finite. An array that already had this form is
-            shared with the caller, not copied: do not change it afterwards.
+        rows: (N, D), C-contiguous and read-only, finite: uint8 (0s and 1s, or pixels), float32, or float64 where
+            float32 would round. An array that already had this form is shared with the caller, not copied: do not
+            change it afterwards.
         event_shape: the shape of one example before it was flattened; its product is D.
         labels: (N,) integers or strings, or None.
         columns: the D column names of a table, or None.
+        row_numbers: (N,), the number that each row has, from 0, in the file or array that the user gave; None: 0..N-1.
+        given: name of the dtype that the values had there, which says more than how they are stored; None: as stored.
 
     Raises:
         DataError: if the parts do not fit together. Values are checked where data come in (`aevb.data.load`).
@@ -33,12 +39,14 @@ class Dataset:
     event_shape: tuple[int, ...]
     labels: NDArray[Any] | None = None
     columns: tuple[str, ...] | None = None
+    row_numbers: NDArray[Any] | None = None
+    given: str | None = None
 
     def __post_init__(self) -> None:
         rows = self.rows
-        if rows.ndim != 2 or rows.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        if rows.ndim != 2 or rows.dtype.type not in (np.uint8, np.float32, np.float64) or not rows.dtype.isnative:
             raise DataError(
-                f"{self.name!r}: rows must be (N, D) of uint8 or float32, not {rows.dtype.name} of shape "
+                f"{self.name!r}: rows must be (N, D) of uint8, float32 or float64, not {rows.dtype.name} of shape "
                 f"{rows.shape}; use aevb.data.load, which converts"
             )
         num_examples, num_columns = rows.shape
@@ -53,6 +61,12 @@ class Dataset:
             )
         if self.columns is not None and len(self.columns) != num_columns:
             raise DataError(f"{self.name!r}: {len(self.columns)} column names for {num_columns} columns")
+        numbers = self.row_numbers
+        if numbers is not None and (numbers.shape != (num_examples,) or numbers.dtype.kind not in "iu"):
+            raise DataError(
+                f"{self.name!r}: row_numbers must be {num_examples} integers, not {numbers.dtype.name} of shape "
+                f"{numbers.shape}"
+            )
         view = np.ascontiguousarray(rows).view()
         view.flags.writeable = False
         object.__setattr__(self, "rows", view)
@@ -69,6 +83,11 @@ class Dataset:
         """D, the length of one flattened example."""
         return int(self.rows.shape[1])
 
+    @property
+    def came_as_bytes(self) -> bool:
+        """Whether the values were uint8 where they came from, as those of pixels are."""
+        return (self.given or self.rows.dtype.name) == "uint8"
+
     @cached_property
     def fingerprint(self) -> str:
         """`sha256:<hex>` of the shape, dtype and little-endian bytes of `rows`; computed once."""
@@ -78,7 +97,7 @@ class Dataset:
         return f"sha256:{digest.hexdigest()}"
 
     def take(self, indices: NDArray[Any] | list[int]) -> "Dataset":
-        """The examples at `indices` (1-D integers in [0, N)), in that order, with their labels.
+        """The examples at `indices` (1-D integers in [0, N)), in that order, with their labels and row numbers.
 
         Raises:
             DataError: if `indices` is empty, not 1-D integers, or out of range.
@@ -92,4 +111,35 @@ class Dataset:
         if low < 0 or high >= len(self):
             raise DataError(f"row {low if low < 0 else high} asked of {self.name!r}, which has rows 0..{len(self) - 1}")
         labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, rows=self.rows[chosen], labels=labels)
+        numbers = chosen if self.row_numbers is None else self.row_numbers[chosen]
+        return replace(self, rows=self.rows[chosen], labels=labels, row_numbers=numbers.astype(np.int64))
+
+
+def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
+    """Which rows of one data set occur, number for number, among those of another: (N,) of truth values.
+
+    Equal numbers are equal rows, whichever dtype stores them. By a 128-bit digest of each row.
+
+    Raises:
+        DataError: the two have different numbers of columns.
+
+    Example:
+        >>> some, others = np.array([[1.0, 2.5], [0.0, 1.0]]), np.array([[0, 1], [7, 8]])
+        >>> rows_found_in(Dataset("a", some, (2,)), Dataset("b", others.astype(np.uint8), (2,)))
+        array([False,  True])
+    """
+    if rows.num_columns != among.num_columns:
+        raise DataError(
+            f"{rows.name!r} has {rows.num_columns} columns and {among.name!r} {among.num_columns}: their rows cannot "
+            "be the same"
+        )
+    dtype = np.result_type(rows.rows, among.rows)
+    known = set(_digests(among.rows, dtype))
+    return np.fromiter((digest in known for digest in _digests(rows.rows, dtype)), np.bool_, len(rows))
+
+
+def _digests(rows: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[bytes]:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = rows[start : start + _ROWS_AT_ONCE].astype(dtype) + dtype.type(0)  # -0.0 and 0.0 are one number
+        for row in block:
+            yield hashlib.blake2b(row.data, digest_size=16).digest()

@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 Binarization = Literal["dynamic", "threshold", "none"]
 Scaling = Literal["none", "unit", "standardize"]
 
-_CHUNK = 1 << 22  # numbers preprocessed in one go by `fix`
+_CHUNK = 1 << 22  # numbers preprocessed in one go on the host
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -94,8 +94,11 @@ class Preprocessing:
         elif self.scaling == "unit":
             x = stored * jnp.float32(1.0 / self.maximum)
         elif self.scaling == "standardize":
-            mean, reciprocal = self._standardization(stored.shape)
-            x = (stored - jnp.asarray(mean)) * jnp.asarray(reciprocal)
+            mean, std = self._standardization(stored.shape)
+            near = mean.astype(np.float32)
+            # The mean in two parts, or rows far from zero would be centred on its rounded value.
+            rest = (mean - near).astype(np.float32)
+            x = (stored - jnp.asarray(near) - jnp.asarray(rest)) * jnp.asarray((1.0 / std).astype(np.float32))
         else:
             x = stored
         return jnp.asarray(x)
@@ -104,29 +107,38 @@ class Preprocessing:
         """The mean of x over the key, for stored rows (..., D), float32 on the host: row / maximum for "dynamic",
         and what every key gives for the rest.
         """
+        if self.scaling == "standardize":
+            return self._standardized(np.asarray(rows))
         stored = np.asarray(rows).astype(np.float32)
         if self.binarization == "threshold":
             return (stored >= np.float32(0.5 * self.maximum)).astype(np.float32)
         if self.binarization == "dynamic" or self.scaling == "unit":
             return np.asarray(stored * np.float32(1.0 / self.maximum))
-        if self.mean is not None and self.std is not None:
-            mean, reciprocal = self._standardization(stored.shape)
-            return np.asarray((stored - mean) * reciprocal)
         return stored
 
+    def staged(self, rows: NDArray[Any]) -> tuple[NDArray[Any], Callable[[PRNGKeyArray, Array], Array]]:
+        """Rows (N, D) as they go to the device, and the function of (key, one of them) that gives x there.
+
+        uint8 and float32 rows go as they are. float64 rows hold digits that a device in float32 would lose: they are
+        standardised here, in float64, and what goes is x.
+        """
+        if rows.dtype == np.float64 and self.scaling == "standardize":
+            return self._standardized(rows), _as_it_is
+        return (rows.astype(np.float32) if rows.dtype == np.float64 else rows), self
+
     def inverse(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Model units (..., D) back to stored units, on the host: x * maximum for "unit", x * std + mean for
-        "standardize". Binarised data stay as they are: probabilities in [0, 1]. Keeps a floating dtype of x.
+        """Model units (..., D) back to stored units, on the host: x * std + mean for "standardize", in float64 (float32
+        could not hold a large mean's digits), and x * maximum for "unit" and for binarised data, of which 1 is the
+        stored maximum: the others keep a floating dtype of x.
         """
         values = np.asarray(x)
         if values.dtype.kind != "f":
             values = values.astype(np.float32)
-        if self.scaling == "unit":
+        if self.scaling == "standardize":
+            mean, std = self._standardization(values.shape)
+            return np.asarray(values.astype(np.float64) * std + mean)
+        if self.scaling == "unit" or self.binarization != "none":
             return np.asarray(values * values.dtype.type(self.maximum))
-        if self.mean is not None and self.std is not None:
-            if values.ndim == 0 or values.shape[-1] != len(self.mean):
-                raise ValueError(f"x of shape {values.shape} for {len(self.mean)} standardised columns")
-            return np.asarray(values * np.asarray(self.std, values.dtype) + np.asarray(self.mean, values.dtype))
         return values
 
     def log_jacobian(self, num_columns: int) -> float:
@@ -143,12 +155,22 @@ class Preprocessing:
             return -num_columns * math.log(self.maximum)
         return 0.0
 
-    def _standardization(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and 1 / std as float32, for rows of `shape` (..., D)."""
+    def _standardization(self, shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and std as float64, for rows of `shape` (..., D)."""
         mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
         if not shape or shape[-1] != len(mean):
             raise ValueError(f"rows of shape {shape} for {len(mean)} standardised columns")
-        return mean.astype(np.float32), (1.0 / std).astype(np.float32)
+        return mean, std
+
+    def _standardized(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """(row - mean) / std, computed in float64 a piece at a time; rows (..., D)."""
+        mean, std = self._standardization(rows.shape)
+        flat = rows.reshape(-1, len(mean))
+        x = np.empty(flat.shape, np.float32)
+        step = max(1, _CHUNK // len(mean))
+        for start in range(0, len(flat), step):
+            x[start : start + step] = (flat[start : start + step].astype(np.float64) - mean) / std
+        return x.reshape(rows.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `json` writes and `from_dict` reads back exactly."""
@@ -195,12 +217,18 @@ def fix(
     step = max(1, _CHUNK // max(1, num_columns)) if chunk_rows is None else chunk_rows
     if step < 1:
         raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}")
+    if preprocessing.scaling == "standardize":
+        return preprocessing.expected(rows)
     result = np.empty(rows.shape, np.float32 if preprocessing.binarization == "none" else np.uint8)
     for start in range(0, num_examples, step):
         stop = min(start + step, num_examples)
         numbers = jnp.arange(start, stop, dtype=jnp.uint32)
         result[start:stop] = np.asarray(_preprocess_rows(preprocessing, key, numbers, rows[start:stop]))
     return result
+
+
+def _as_it_is(key: PRNGKeyArray, row: Array) -> Array:
+    return row
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,25 +1,68 @@
-"""The choice of preprocessing for a data set and a likelihood, and every check of data against a model's support."""
+"""The choice of likelihood and preprocessing for a data set, and every check of data against a model's support."""
 
+import difflib
 from math import prod
-from typing import Any, Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aevb.errors import ConfigError, DataError
 
-from .arrays import blocks
+from .arrays import blocks, has_image_shape, is_binary, is_whole_byte, named
 from .dataset import Dataset
 from .preprocessing import Binarization, Preprocessing, Scaling
 
 Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 
-_REMEDY = "divide by 255 (or by the maximum), pass uint8, or use --likelihood gaussian"
+_REMEDY = "divide by 255 (or by the maximum), or use likelihood='gaussian'"
+_ROUNDED = 2.0**-10  # of a column's standard deviation: more than that must not be lost to float32
 
 
-def is_binary(rows: NDArray[Any]) -> bool:
-    """Whether every value of (N, D) rows is 0 or 1."""
-    return all(bool(((block == 0) | (block == 1)).all()) for _, block in blocks(rows))
+class Guess(NamedTuple):
+    """What the likelihood `auto` becomes, and words on it where the data do not make it evident (else empty)."""
+
+    likelihood: Likelihood
+    words: str
+
+
+def guess_likelihood(dataset: Dataset) -> Guess:
+    """The likelihood that suits a data set: of which kind the values are is seen, what they mean is not.
+
+    Binary values anywhere are Bernoulli. Pixels are Bernoulli too: an example shaped (H, W[, C]) with values in [0, 1]
+    or whole numbers 0..255, or uint8 as given in any shape. Everything else is a table, and Gaussian; never is a table
+    taken for pixels because its integers happen to be small.
+
+    Example:
+        >>> ages = np.array([[20.0, 31.0], [40.0, 62.0]], np.float32)
+        >>> guess_likelihood(Dataset("ages", ages, (2,))).likelihood
+        'gaussian'
+    """
+    low, high = _range(dataset)
+    if is_binary(dataset.rows):
+        return Guess("bernoulli", "")
+    if _is_image(dataset) and (is_whole_byte(dataset.rows) or (low >= 0 and high <= 1)):
+        shaped = has_image_shape(dataset.event_shape)
+        if shaped and dataset.came_as_bytes and high >= 128:
+            return Guess("bernoulli", "")
+        why = f"for an example has the shape {dataset.event_shape}" if shaped else "for they came as uint8"
+        white = 255 if _has_levels(dataset) else 1
+        return Guess(
+            "bernoulli",
+            f"the values of {dataset.name!r}, {low:g} to {high:g}, are taken for pixels, {why}: likelihood "
+            f"'bernoulli', each drawn as 0 or {white} with probability value / {white}; if they are measurements or "
+            "counts, name the likelihood 'gaussian'",
+        )
+    whole = is_whole_byte(dataset.rows)
+    if whole or (low >= 0 and high <= 1):
+        kind = "whole numbers" if whole else "numbers in [0, 1]"
+        return Guess(
+            "gaussian",
+            f"the {kind} of {dataset.name!r}, {low:g} to {high:g}, are taken for a table of measurements: likelihood "
+            "'gaussian', standardised; if they are pixels, name the likelihood 'bernoulli' or give them the shape "
+            "(N, H, W)",
+        )
+    return Guess("gaussian", "")
 
 
 def choose_preprocessing(
@@ -30,13 +73,15 @@ def choose_preprocessing(
 ) -> Preprocessing:
     """Decide, once and on record, what the likelihood will see of the data.
 
-    Bernoulli, "auto": data of only 0 and 1 pass unchanged; other uint8 data are binarised dynamically with maximum 255,
-    and other floats in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass as
-    grey values and `grey` is set.
+    A likelihood of pixels that was asked for takes whole numbers 0..255 for pixels, whatever held them.
+
+    Bernoulli, "auto": data of only 0 and 1 pass unchanged; whole numbers 0..255 are binarised dynamically with maximum
+    255, and fractions in [0, 1] with maximum 1. With binarization "none", or with scaling "unit" asked for, they pass
+    as grey values and `grey` is set.
     Continuous Bernoulli and discretised logistic: divided by 255, or passed if they lie in [0, 1] (the latter wants
-    uint8).
-    Gaussian, "auto": uint8 arrays are divided by 255 (by 1 if they are only 0 and 1); others, and tables with named
-    columns, are standardised column by column.
+    whole numbers 0..255).
+    Gaussian, "auto": images (see `guess_likelihood`) are divided by 255, or passed if they lie in [0, 1], and binary
+    data are passed; all else is standardised column by column.
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.
@@ -54,10 +99,10 @@ def choose_preprocessing(
             return _for_gaussian(dataset, scaling)
         if scaling in ("none", "standardize"):
             raise ConfigError(f"a {likelihood} likelihood needs data in [0, 1]; use scaling 'unit'")
-        if likelihood == "discretized-logistic" and (dataset.rows.dtype != np.uint8 or _range(dataset)[1] <= 1):
+        if likelihood == "discretized-logistic" and not _has_levels(dataset):
             raise DataError(
-                f"{dataset.name!r} does not hold levels 0 to 255 as uint8, which are what a discretized-logistic "
-                "likelihood gives probabilities to: use --likelihood continuous-bernoulli or gaussian"
+                f"{dataset.name!r} does not hold the whole levels 0 to 255, which are what a discretized-logistic "
+                "likelihood gives probabilities to: use likelihood='continuous-bernoulli' or 'gaussian'"
             )
         return _for_gaussian(dataset, "unit")
     if scaling == "standardize":
@@ -76,6 +121,8 @@ def check_compatible(
     name: str = "the training data",
 ) -> None:
     """Check a second data set (validation, test, to be encoded) against the one that the model was fitted to.
+
+    A row is not refused for being alone: what can be told of many rows only is not asked of one.
 
     Args:
         preprocessing, columns, event_shape, name: of the fitted model and its data.
@@ -102,7 +149,8 @@ def check_compatible(
     limit = preprocessing.maximum
     if low < 0 or high > limit:
         raise DataError(f"{pair}: its values lie in [{low:g}, {high:g}], expected [0, {limit:g}]: scale them the same")
-    if limit > 1 and 0 < high <= 1:
+    if limit > 1 and 0 < high <= 1 and not (len(other) == 1 and is_binary(other.rows)):
+        # One row of levels 0 and 1 is a dark image among 0..255; a set of nothing else is data on another scale.
         raise DataError(
             f"{pair}: its values lie in [{low:g}, {high:g}], but there {limit:g} means 1: multiply by {limit:g} "
             "or fit to data scaled like these"
@@ -115,25 +163,36 @@ def check_compatible(
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
+        close = difflib.get_close_matches(value, choices, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown {what} {value!r}; {hint}choose one of {', '.join(choices)}")
 
 
 def _range(dataset: Dataset) -> tuple[float, float]:
     return float(dataset.rows.min()), float(dataset.rows.max())
 
 
+def _has_levels(dataset: Dataset) -> bool:
+    """Whether the values are whole numbers 0..255, and not 0 and 1 only."""
+    return is_whole_byte(dataset.rows) and float(dataset.rows.max()) > 1
+
+
+def _is_image(dataset: Dataset) -> bool:
+    return dataset.columns is None and (has_image_shape(dataset.event_shape) or dataset.came_as_bytes)
+
+
 def _for_bernoulli(
     dataset: Dataset, binarization: Binarization | Literal["auto"], scaling: Scaling | Literal["auto"]
 ) -> Preprocessing:
     low, high = _range(dataset)
-    integers = dataset.rows.dtype == np.uint8
-    if not integers and (low < 0 or high > 1):
+    levels = _has_levels(dataset)
+    if not levels and (low < 0 or high > 1):
         raise DataError(
             f"{dataset.name!r} holds values in [{low:g}, {high:g}], a bernoulli likelihood needs [0, 1] or "
-            f"uint8: {_REMEDY}"
+            f"whole numbers 0 to 255: {_REMEDY}"
         )
     binary = is_binary(dataset.rows)
-    maximum = 255.0 if integers and not binary else 1.0
+    maximum = 255.0 if levels else 1.0
     if binarization == "auto":
         binarization = "none" if binary or scaling == "unit" else "dynamic"
     if binarization != "none":
@@ -143,32 +202,33 @@ def _for_bernoulli(
     if scaling == "none":
         raise DataError(
             f"{dataset.name!r}: 0-255 integers to a Bernoulli decoder without binarisation or scaling: use "
-            "--binarization dynamic, --scaling unit, or --likelihood gaussian"
+            "binarization='dynamic', scaling='unit', or likelihood='gaussian'"
         )
     grey = any(bool(((block > 0) & (block < 255)).any()) for _, block in blocks(dataset.rows))
     return Preprocessing(scaling="unit", maximum=maximum, grey=grey, binary=not grey)
 
 
 def _for_gaussian(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Preprocessing:
-    integers = dataset.rows.dtype == np.uint8
     if scaling == "none":
+        _refuse_rounding(dataset)
         return Preprocessing()
-    image = integers and dataset.columns is None
+    low, high = _range(dataset)
+    levels = _has_levels(dataset)
+    scalable = levels or (low >= 0 and high <= 1)
+    image = scalable and (_is_image(dataset) or is_binary(dataset.rows))
     if scaling == "unit" or (scaling == "auto" and image):
-        low, high = _range(dataset)
-        if not integers and (low < 0 or high > 1):
+        if not scalable:
             raise DataError(
-                f"{dataset.name!r} holds values in [{low:g}, {high:g}]; scaling 'unit' needs uint8 or data in [0, 1]: "
-                "use --scaling standardize or none"
+                f"{dataset.name!r} holds values in [{low:g}, {high:g}]; scaling 'unit' needs whole numbers 0 to 255 or "
+                "data in [0, 1]: use scaling='standardize' or 'none'"
             )
-        return Preprocessing(scaling="unit", maximum=255.0 if integers and high > 1 else 1.0)
+        return Preprocessing(scaling="unit", maximum=255.0 if levels else 1.0)
     return _standardize(dataset)
 
 
-def _standardize(dataset: Dataset) -> Preprocessing:
+def _moments(dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column, in float64 and in two passes."""
     rows = dataset.rows
-    low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
-    _refuse_columns(dataset, low == high, "constant: they have no scale to standardise by")
     total = np.zeros(rows.shape[1], np.float64)
     for _, block in blocks(rows):
         total += block.sum(axis=0, dtype=np.float64)
@@ -176,23 +236,40 @@ def _standardize(dataset: Dataset) -> Preprocessing:
     squares = np.zeros_like(total)
     for _, block in blocks(rows):
         squares += ((block - mean) ** 2).sum(axis=0)
-    std = np.sqrt(squares / rows.shape[0])
+    return mean, np.sqrt(squares / rows.shape[0])
+
+
+def _standardize(dataset: Dataset) -> Preprocessing:
+    low, high = dataset.rows.min(axis=0).astype(np.float64), dataset.rows.max(axis=0).astype(np.float64)
+    pixels = "; if these are pixels, name likelihood='bernoulli'" if _has_levels(dataset) else ""
+    constant = "constant: they have no scale to standardise by"
+    _refuse_columns(dataset, low == high, constant, f"drop them or use scaling='none'{pixels}")
+    mean, std = _moments(dataset)
     limits = np.finfo(np.float32)
     tiny, largest = float(limits.tiny), float(limits.max)
     extreme = (std < tiny) | (std > 1.0 / tiny) | (np.maximum(high - mean, mean - low) > largest)
-    _refuse_columns(dataset, extreme, "too small or too large in scale for float32: rescale them first")
+    _refuse_columns(dataset, extreme, "too small or too large in scale for float32", "rescale them first")
     return Preprocessing(scaling="standardize", mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def _refuse_columns(dataset: Dataset, wrong: NDArray[np.bool_], reason: str) -> None:
+def _refuse_rounding(dataset: Dataset) -> None:
+    """Refuse columns whose digits float32, in which models compute, would lose: only what is float64 can."""
+    if dataset.rows.dtype != np.float64:
+        return
+    lost = np.zeros(dataset.num_columns)
+    for _, block in blocks(dataset.rows):
+        lost = np.maximum(lost, np.abs(block - block.astype(np.float32)).max(axis=0))
+    std = _moments(dataset)[1]
+    wrong = (lost > _ROUNDED * std) & (dataset.rows.min(axis=0) < dataset.rows.max(axis=0))
+    _refuse_columns(dataset, wrong, "too far from zero for their spread: float32 loses it", "use scaling='standardize'")
+
+
+def _refuse_columns(dataset: Dataset, wrong: NDArray[np.bool_], reason: str, remedy: str) -> None:
     indices = [int(index) for index in np.flatnonzero(wrong)]
     if indices:
-        names = [repr(dataset.columns[i]) if dataset.columns else str(i) for i in indices[:5]]
-        more = f" and {len(indices) - 5} more" if len(indices) > 5 else ""
-        kind = "columns" if dataset.columns else "columns (counted from 0)"
         raise DataError(
-            f"{dataset.name!r}: {len(indices)} of {dataset.num_columns} {kind} are {reason}: {', '.join(names)}{more}; "
-            "drop them or use --scaling none"
+            f"{dataset.name!r}: {len(indices)} of {dataset.num_columns} columns are {reason}: "
+            f"{named(indices, dataset.columns)}; {remedy}"
         )
 
 

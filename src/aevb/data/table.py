@@ -26,11 +26,11 @@ def read_csv(path: str, name: str) -> Dataset:
     """Read a comma-separated UTF-8 file whose first line names the columns.
 
     Every column must be numeric and complete, except one called `label`, which becomes the labels (integers where all
-    of them are, strings otherwise). If all numbers are integers in 0..255 the rows are uint8, else float32.
+    of them are, strings otherwise). Stored as `aevb.data.arrays.from_array` stores the same numbers.
 
     Raises:
         DataError: with the file, the column and the data row (counted from 1, blank lines left out) for text, missing
-            and non-finite values, integers that float32 cannot hold, and rows of another length; and for a header
+            and non-finite values, integers that float64 cannot hold, and rows of another length; and for a header
             that is missing, numeric, or repeats a name.
     """
     header = _header(path, name)
@@ -42,12 +42,13 @@ def read_csv(path: str, name: str) -> Dataset:
     if table.num_rows == 0:
         raise DataError(f"{name!r} has 0 rows: there is nothing after the header line")
     labels = _labels(table.column(header.index(_LABEL)).to_numpy(), name) if _LABEL in header else None
-    small = True
-    for index in places:
-        small &= _check_column(table.column(index).to_numpy(), name, header[index])
-    rows = np.empty((table.num_rows, len(columns)), np.uint8 if small else np.float32)
+    rows = np.empty((table.num_rows, len(columns)), np.float64)
+    wrong = []
     for target, index in enumerate(places):
         rows[:, target] = table.column(index).to_numpy()
+        wrong += _check_column(rows[:, target], header[index])
+    if wrong:
+        raise DataError(_said_of(name, wrong))
     return from_array(rows, name, labels, columns)
 
 
@@ -109,7 +110,9 @@ def _arrow_table(path: str, name: str, header: list[str]) -> Any:
 
 
 def _explain(path: str, name: str, header: list[str]) -> None:
-    """Raise DataError for the first cell or row that is wrong; return if none is found."""
+    """Raise DataError for the first row of a wrong length, or for the first wrong cell of each column; return if there
+    is none."""
+    wrong: dict[str, tuple[str, int, str]] = {}
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = csv.reader(file)
         try:
@@ -119,9 +122,12 @@ def _explain(path: str, name: str, header: list[str]) -> None:
                         f"{name!r}: row {number} has {len(record)} cells, the header has {len(header)}: mend that line"
                     )
                 for column, cell in zip(header, record, strict=True):
-                    _explain_cell(cell, column, number, name)
+                    if column not in wrong and (reason := _fault_of(cell, column)):
+                        wrong[column] = (column, number, reason)
         except csv.Error as error:
             raise DataError(f"{name!r}, line {records.line_num}: {error}") from error
+    if wrong:
+        raise DataError(_said_of(name, list(wrong.values())))
 
 
 def _data_records(records: Any, num_columns: int) -> Iterator[list[str]]:
@@ -133,37 +139,43 @@ def _data_records(records: Any, num_columns: int) -> Iterator[list[str]]:
             yield [""]
 
 
-def _explain_cell(cell: str, column: str, number: int, name: str) -> None:
-    place = f"{name!r}, column {column!r}, row {number}"
+def _fault_of(cell: str, column: str) -> str:
+    """What is wrong with a cell, and what to do; nothing where it is sound."""
     if column == _LABEL:
         if _holds_bytes(cell):
-            raise DataError(f"{place}: {cell[:40]!a} is not UTF-8 text: save the file as UTF-8")
-        if not cell.strip():
-            raise DataError(f"{place}: the label is missing")
-    elif cell.strip() in _MISSING:
-        raise DataError(f"{place}: the value is missing ({cell!a}): fill it, or drop the row or column")
-    elif not _NUMBER.fullmatch(cell):
+            return f"{cell[:40]!a} is not UTF-8 text: save the file as UTF-8"
+        return "" if cell.strip() else "the label is missing"
+    if cell.strip() in _MISSING:
+        return f"the value is missing ({cell!a}): fill it, or drop the row or column"
+    if not _NUMBER.fullmatch(cell):
         hint = "remove thousands separators" if re.fullmatch(r"[\d, .]+", cell) else "encode it or drop the column"
-        raise DataError(f"{place}: {cell[:40]!a} is text, not a finite number: {hint}")
+        return f"{cell[:40]!a} is text, not a finite number: {hint}"
+    return ""
 
 
-def _check_column(values: NDArray[np.float64], name: str, column: str) -> bool:
-    """Whether all are integers in 0..255; DataError for values that float32 cannot take."""
+def _check_column(values: NDArray[np.float64], column: str) -> list[tuple[str, int, str]]:
+    """The column, row (from 1) and reason of the first value that cannot be taken as it stands; else nothing."""
     with np.errstate(over="ignore", under="ignore"):
-        rounded = values.astype(np.float32)
-    wrong = ~np.isfinite(rounded)
+        wrong = ~np.isfinite(values.astype(np.float32))
     reason = "is not finite in float32 (its limit is 3.4e38): remove or rescale it"
-    whole = bool((values == np.floor(values)).all())
-    low, high = float(values.min()), float(values.max())
-    if not wrong.any() and whole and 2**24 < max(-low, high) < 2**63:
-        wrong = rounded != values
+    largest = float(np.abs(values).max())
+    if not wrong.any() and 2**53 < largest < 2**63 and bool((values == np.floor(values)).all()):
+        wrong = np.abs(values) > 2**53
         reason = (
-            "is an integer that float32 cannot hold exactly (above 2**24): subtract an offset or rescale the column"
+            "is an integer that float64 cannot hold exactly (above 2**53): subtract an offset or rescale the column"
         )
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise DataError(f"{name!r}, column {column!r}, row {row + 1}: {values[row]!r:.60} {reason}")
-    return whole and low >= 0 and high <= 255
+    if not wrong.any():
+        return []
+    row = int(np.argmax(wrong))
+    return [(column, row + 1, f"{float(values[row])!r:.60} {reason}")]
+
+
+def _said_of(name: str, wrong: list[tuple[str, int, str]]) -> str:
+    """The first fault in full, and the columns and rows of up to four others."""
+    column, row, reason = wrong[0]
+    others = ", ".join(f"{column!r} (row {row})" for column, row, _ in wrong[1:5])
+    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    return f"{name!r}, column {column!r}, row {row}: {reason}" + (f"; also wrong: {others}{more}" if others else "")
 
 
 def _labels(cells: NDArray[Any], name: str) -> NDArray[Any]:

@@ -8,10 +8,8 @@ every row. So none is ever stored in a model, returned from a `vmap`, or closed 
 from numpyro.distributions import Categorical as Categorical
 from numpyro.distributions import Delta as Delta
 from numpyro.distributions import Distribution as Distribution
-from numpyro.distributions import Gumbel as Gumbel
 from numpyro.distributions import Independent as Independent
 from numpyro.distributions import Laplace as Laplace
-from numpyro.distributions import Logistic as Logistic
 from numpyro.distributions import MixtureSameFamily as MixtureSameFamily
 from numpyro.distributions import MultivariateNormal as MultivariateNormal
 from numpyro.distributions import Normal as Normal
@@ -26,7 +24,7 @@ from ._dirichlet import Beta as Beta
 from ._dirichlet import Dirichlet as Dirichlet
 from ._dirichlet import F as F
 from ._families import FAMILIES as FAMILIES
-from ._families import supports_within as supports_within
+from ._families import family_lies_within as family_lies_within
 from ._family import Family as Family
 from ._gamma import Chi2 as Chi2
 from ._gamma import Gamma as Gamma
@@ -41,17 +39,19 @@ from ._kl import kl_divergence as kl_divergence
 from ._kl import kl_per_dimension as kl_per_dimension
 from ._likelihoods import ContinuousBernoulli as ContinuousBernoulli
 from ._likelihoods import DiscretizedLogistic as DiscretizedLogistic
+from ._location import location_and_scale as location_and_scale
+from ._location_scale import Gumbel as Gumbel
+from ._location_scale import Logistic as Logistic
 from ._location_scale import LogNormal as LogNormal
 from ._location_scale import MultivariateStudentT as MultivariateStudentT
 from ._location_scale import StudentT as StudentT
 from ._reparameterize import Reparameterized as Reparameterized
-from ._reparameterize import location_and_scale as location_and_scale
 from ._reparameterize import rsample_and_log_prob as rsample_and_log_prob
 from ._reparameterize import sample_and_log_prob as sample_and_log_prob
-from ._reparameterize import support_depends_on_parameters as support_depends_on_parameters
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale
 from ._special import expm1_minus as expm1_minus
+from ._support import support_depends_on_parameters as support_depends_on_parameters
 from ._von_mises import VonMises as VonMises
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "VonMises",
     "Weibull",
     "expm1_minus",
+    "family_lies_within",
     "has_analytic_kl",
     "kl_divergence",
     "kl_per_dimension",
@@ -101,5 +102,4 @@ __all__ = [
     "rsample_and_log_prob",
     "sample_and_log_prob",
     "support_depends_on_parameters",
-    "supports_within",
 ]

@@ -42,6 +42,11 @@ class Bernoulli(dist.BernoulliLogits):
         """In nats; same shape as the logits."""
         return value * self.logits - softplus(self.logits)
 
+    @property
+    def variance(self) -> Float[Array, "*shape"]:
+        """y (1 - y), which does not round to zero at a large logit as NumPyro's does."""
+        return jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits)
+
 
 class BernoulliCrossEntropy(Bernoulli):
     r"""Minus the cross-entropy between a grey value x in [0, 1] and a Bernoulli with the given logit l.

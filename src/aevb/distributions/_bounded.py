@@ -4,6 +4,7 @@ NumPyro has all but the Triangular, with densities that are positive outside of 
 or a prior that is asked there would be silently wrong.
 """
 
+import math
 from typing import ClassVar
 
 import jax
@@ -57,6 +58,16 @@ class Uniform(dist.Uniform):
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
         return jnp.where(inside, -jnp.log(self.width), -jnp.inf)
 
+    @property
+    def mean(self) -> Float[Array, "..."]:
+        """low + width / 2."""
+        return self.low + 0.5 * self.width
+
+    @property
+    def variance(self) -> Float[Array, "..."]:
+        """width^2 / 12."""
+        return jnp.broadcast_to(jnp.square(self.width) / 12, self.batch_shape)
+
 
 class Triangular(dist.Distribution):
     r"""A density that rises in a line from `low` to low + peak * width, and falls in one to low + width.
@@ -64,8 +75,8 @@ class Triangular(dist.Distribution):
     With y = (z - low) / width, c = peak: p = 2 y / (c width) for y < c, else 2 (1 - y) / ((1 - c) width);
     y = sqrt(c u) for u < c, else 1 - sqrt((1 - c) (1 - u)). NumPyro has none.
 
-    On an edge the density is zero, but floating-point samples reach it; there the value is taken as half an ulp of y
-    inside, so that the log-probability of a sample is finite.
+    On an edge the density is zero. Where floating point cannot tell the edge from half an ulp of y inside, a sample can
+    come to lie there, and has the log-probability of that point.
 
     Args:
         low: lower edge.
@@ -89,6 +100,12 @@ class Triangular(dist.Distribution):
         shape = jnp.broadcast_shapes(jnp.shape(low), jnp.shape(width), jnp.shape(peak))
         super().__init__(shape, validate_args=validate_args)
 
+    @property
+    def support_moves(self) -> bool:
+        """Whether an edge that moves has a density: where the peak is known to lie on one."""
+        known = not isinstance(self.peak, jax.core.Tracer)
+        return known and bool(np.any((np.asarray(self.peak) == 0) | (np.asarray(self.peak) == 1)))
+
     @constraints.dependent_property(is_discrete=False, event_dim=0)  # type: ignore[untyped-decorator]
     def support(self) -> constraints.Constraint:
         """[low, low + width]."""
@@ -104,10 +121,14 @@ class Triangular(dist.Distribution):
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
-        inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.low + self.width)
-        y = (value - self.low) / self.width
+        low, high = self.low, self.low + self.width
+        inside = jnp.greater_equal(value, low) & jnp.less_equal(value, high)
+        y = (value - low) / self.width
         half_ulp = np.finfo(y.dtype).epsneg
         y = jnp.clip(jnp.where(inside, y, 0.5), half_ulp, 1 - half_ulp)
+        # On an edge that rounding does not reach; the density there is zero, but for a peak that lies on it.
+        inside &= jnp.greater(value, low) | jnp.equal(low + half_ulp * self.width, low) | jnp.equal(self.peak, 0)
+        inside &= jnp.less(value, high) | jnp.equal(low + (1 - half_ulp) * self.width, high) | jnp.equal(self.peak, 1)
         rising = y < self.peak
         up = jnp.log(y) - jnp.log(jnp.where(rising, self.peak, 1.0))
         down = jnp.log1p(-y) - jnp.log1p(-jnp.where(rising, 0.0, self.peak))
@@ -136,12 +157,16 @@ class Pareto(dist.Pareto):
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
-        dtype = float_dtype(self.scale, self.alpha)
-        e = -jnp.log1p(-open_uniform(key, sample_shape + self.batch_shape, dtype))
-        room = 0.5 * jnp.log(np.finfo(dtype).max) - jnp.log(jax.lax.stop_gradient(self.scale))
-        return self.scale * jnp.exp(jnp.minimum(e / self.alpha, jnp.maximum(room, 0.0)))
+        return self.icdf(open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.scale, self.alpha)))
 
     rsample = sample  # not the base class's, which is NumPyro's chain of transforms
+
+    def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
+        """The quantile at probability q, held where samples are."""
+        dtype = float_dtype(self.scale, self.alpha)
+        e = -jnp.log1p(-jnp.asarray(q, dtype))
+        room = 0.5 * jnp.log(np.finfo(dtype).max) - jnp.log(jax.lax.stop_gradient(self.scale))
+        return self.scale * jnp.exp(jnp.minimum(e / self.alpha, jnp.maximum(room, 0.0)))
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
@@ -198,3 +223,22 @@ class Reciprocal(dist.LogUniform):
         inside = jnp.greater_equal(value, self.low) & jnp.less_equal(value, self.high)
         z = jnp.where(inside, value, 1.0)
         return jnp.where(inside, -jnp.log(z) - jnp.log(self.log_ratio), -jnp.inf)
+
+    # With r = log(high / low), m = sqrt(low high) and z = m e^(r (u - 1/2)).
+
+    @property
+    def mean(self) -> Float[Array, "..."]:
+        """m sinh(r/2) / (r/2) = low (e^r - 1) / r."""
+        r = jnp.asarray(self.log_ratio)
+        return self.low * jnp.expm1(r) / r
+
+    @property
+    def variance(self) -> Float[Array, "..."]:
+        """m^2 (sinh(r)/r - (sinh(r/2)/(r/2))^2) = m^2 sum_n 2n r^2n / (2n + 2)!: r^2/12 and on."""
+        r = jnp.asarray(self.log_ratio)
+        small = r < 1.0
+        near, far = jnp.where(small, r, 0.0), jnp.where(small, 1.0, r)
+        series = sum(2 * n / math.factorial(2 * n + 2) * near ** (2 * n) for n in range(1, 9))
+        # low^2 (e^2r / 2r)(1 - ...): the second moment less the mean's square, over the second moment's larger part.
+        direct = jnp.exp(far) * (-jnp.expm1(-2 * far) / (2 * far) - jnp.square(jnp.expm1(-far) / far))
+        return jnp.square(self.low) * jnp.exp(r) * jnp.where(small, series, direct)

@@ -15,7 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
 from ._gamma import gamma_and_log_boost
-from ._special import exp_within, float_dtype, log_odds_of_beta, minus_log1p, smallest, stirling_rest
+from ._special import exp_within, float_dtype, log_odds_of_beta, log_prob_at_edge, minus_log1p, smallest, stirling_rest
 
 
 def dirichlet_log_prob(
@@ -29,6 +29,15 @@ def dirichlet_log_prob(
     constant = 0.5 * (jnp.sum(jnp.log(a / (2 * jnp.pi)), axis=-1) - jnp.log(n / (2 * jnp.pi)))
     rest = stirling_rest(n) - jnp.sum(stirling_rest(a), axis=-1)
     return constant + rest - jnp.sum(a * minus_log1p(t, log_r), axis=-1) - log_jacobian
+
+
+def _with_edges(log_p: Float[Array, "..."], zero: Array, a: Float[Array, "... J"]) -> Float[Array, "..."]:
+    """log p where coordinates are zero: x^(a - 1) is 0 for a > 1, which wins, infinite for a < 1, and else 1.
+
+    `log_p` is for such coordinates with log x = 0 in the place of -inf, which is right for a = 1.
+    """
+    infinite = jnp.where(jnp.any(zero & (a < 1), axis=-1), jnp.inf, log_p)
+    return jnp.where(jnp.any(zero & (a > 1), axis=-1), -jnp.inf, infinite)
 
 
 def _on_the_simplex(key: PRNGKeyArray, a: Float[Array, "... J"], shape: tuple[int, ...]) -> Float[Array, "... J"]:
@@ -52,11 +61,15 @@ class Dirichlet(dist.Dirichlet):
         return _on_the_simplex(key, a, sample_shape + a.shape)
 
     def log_prob(self, value: Float[Array, "... J"], intermediates: object = None) -> Float[Array, "..."]:
-        """In nats, for a value that sums to one."""
+        """In nats; -inf off the simplex, where rounding does not account for it."""
         a = jnp.asarray(self.concentration, value.dtype)
         mean = a / jnp.sum(a, axis=-1, keepdims=True)
-        x, log_x = value, jnp.log(value)
-        return dirichlet_log_prob((x - mean) / mean, log_x - jnp.log(mean), jnp.sum(log_x, axis=-1), a)
+        excess = jnp.abs(jnp.sum(value, axis=-1) - 1)
+        inside = jnp.all(value >= 0, axis=-1) & (excess < value.shape[-1] * np.finfo(value.dtype).eps ** 0.5)
+        x, zero = jnp.where(inside[..., None], value, mean), value == 0
+        log_x = jnp.log(jnp.where(zero, 1.0, x))
+        log_p = dirichlet_log_prob((x - mean) / mean, log_x - jnp.log(mean), jnp.sum(log_x, axis=-1), a)
+        return jnp.where(inside, _with_edges(log_p, zero, a), -jnp.inf)
 
 
 class Beta(dist.Beta):
@@ -73,13 +86,17 @@ class Beta(dist.Beta):
         return _on_the_simplex(key, a, sample_shape + a.shape)[..., 0]
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
-        """In nats."""
+        """In nats; -inf outside of [0, 1], the limit at 0 and 1."""
         a = self._concentrations()
         m = a / jnp.sum(a, axis=-1, keepdims=True)
-        d = (value - m[..., 0])[..., None]
+        inside = jnp.greater_equal(value, 0) & jnp.less_equal(value, 1)
+        x = jnp.where(inside, value, 0.5)
+        d = (x - m[..., 0])[..., None]
         t = jnp.concatenate([d, -d], axis=-1) / m
-        log_x = jnp.stack([jnp.log(value), jnp.log1p(-jnp.asarray(value))], axis=-1)
-        return dirichlet_log_prob(t, log_x - jnp.log(m), jnp.sum(log_x, axis=-1), a)
+        zero = jnp.stack([x == 0, x == 1], axis=-1)
+        log_x = jnp.stack([jnp.log(jnp.where(x == 0, 1.0, x)), jnp.log1p(-jnp.where(x == 1, 0.0, x))], axis=-1)
+        log_p = dirichlet_log_prob(t, log_x - jnp.log(m), jnp.sum(log_x, axis=-1), a)
+        return jnp.where(inside, _with_edges(log_p, zero, a), -jnp.inf)
 
     def _concentrations(self) -> Float[Array, "... 2"]:
         both = jnp.broadcast_arrays(self.concentration1, self.concentration0)
@@ -127,9 +144,10 @@ class F(dist.Distribution):
         a = jnp.stack(jnp.broadcast_arrays(0.5 * self.df1, 0.5 * self.df2), axis=-1)
         m = a / jnp.sum(a, axis=-1, keepdims=True)
         m1, m2 = m[..., 0], m[..., 1]
-        inside = jnp.greater(value, 0)
+        inside = jnp.greater(value, 0) & jnp.less(value, jnp.inf)
         z = jnp.where(inside, value, 1.0)
         below = m1 * z + m2
         t = jnp.stack([m2 * (z - 1) / below, m1 * (1 - z) / below], axis=-1)
         log_r = jnp.stack([jnp.log(z) - jnp.log(below), -jnp.log(below)], axis=-1)
-        return jnp.where(inside, dirichlet_log_prob(t, log_r, jnp.log(z), a), -jnp.inf)
+        edge = jnp.where(jnp.equal(value, 0), log_prob_at_edge(a[..., 0] - 1, 0.0), -jnp.inf)
+        return jnp.where(inside, dirichlet_log_prob(t, log_r, jnp.log(z), a), edge)

@@ -14,7 +14,7 @@ from ._family import Family, Kind
 from ._gamma import Chi2, Gamma
 from ._inverse_cdf import Cauchy, Erlang, Exponential, Gompertz, Rayleigh, Weibull
 from ._likelihoods import ContinuousBernoulli
-from ._location_scale import LogNormal, StudentT
+from ._location_scale import Gumbel, Logistic, LogNormal, StudentT
 from ._von_mises import VonMises
 
 
@@ -47,7 +47,7 @@ _ALL = (
     Family("normal", _REAL, _each(dist.Normal), _STANDARD, "real", "location-scale"),
     Family("cauchy", _REAL, _each(Cauchy), _STANDARD, "real", "inverse CDF"),
     Family("laplace", _REAL, _each(dist.Laplace), _STANDARD, "real", "location-scale"),
-    Family("logistic", _REAL, _each(dist.Logistic), _STANDARD, "real", "location-scale"),
+    Family("logistic", _REAL, _each(Logistic), _STANDARD, "real", "location-scale"),
     Family(
         "student-t",
         {"df": "positive", **_REAL},
@@ -56,7 +56,7 @@ _ALL = (
         "real",
         "location-scale",
     ),
-    Family("gumbel", _REAL, _each(dist.Gumbel), _STANDARD, "real", "inverse CDF"),
+    Family("gumbel", _REAL, _each(Gumbel), _STANDARD, "real", "inverse CDF"),
     Family(
         "uniform",
         {"low": "real", "width": "positive"},
@@ -183,7 +183,7 @@ _ALL = (
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
 
 
-def supports_within(q_family: str, p_family: str) -> bool:
+def family_lies_within(q_family: str, p_family: str) -> bool:
     """Whether every member of q's family lies where the standard member of p's has a density.
 
     Where not, D_KL(q || p) is infinite for what an encoder may well say. Only supports are compared: a Cauchy lies
@@ -194,7 +194,7 @@ def supports_within(q_family: str, p_family: str) -> bool:
         p_family: name of the prior's.
 
     Example:
-        >>> supports_within("gamma", "normal"), supports_within("normal", "gamma")
+        >>> family_lies_within("gamma", "normal"), family_lies_within("normal", "gamma")
         (True, False)
     """
     q, p = FAMILIES[q_family], FAMILIES[p_family]

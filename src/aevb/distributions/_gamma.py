@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 
-from ._special import float_dtype, minus_log1p, open_uniform, smallest, stirling_rest
+from ._special import float_dtype, log_prob_at_edge, minus_log1p, open_uniform, smallest, stirling_rest
 
 # From here on the implicit gradient is that of Cornish & Fisher's expansion: the series of `random_gamma_grad` takes
 # a number of terms that grows with the concentration, and float32 has lost 4e-4 of it at 1e4.
@@ -72,11 +72,11 @@ def log_gamma_sample(key: PRNGKeyArray, concentration: ArrayLike, shape: tuple[i
 
 
 def gamma_log_prob(value: Float[Array, "..."], a: ArrayLike, rate: ArrayLike) -> Float[Array, "..."]:
-    r"""a log x - x - log Gamma(a) - log z, x = rate z, in nats; -inf at z <= 0.
+    r"""a log x - x - log Gamma(a) - log z, x = rate z, in nats; -inf outside of z > 0, the limit at 0.
 
     For a > 1 as -a (r - 1 - log r) + 1/2 log(a / 2 pi) - delta(a) - log z, r = x / a: small terms near the mode.
     """
-    inside = jnp.greater(value, 0)
+    inside = jnp.greater(value, 0) & jnp.less(value, jnp.inf)
     z = jnp.where(inside, value, 1.0)
     x = jnp.asarray(rate) * z
     large = jnp.greater(a, 1.0)
@@ -84,7 +84,8 @@ def gamma_log_prob(value: Float[Array, "..."], a: ArrayLike, rate: ArrayLike) ->
     stirling = -b * minus_log1p((x - b) / b, jnp.log(x / b)) + 0.5 * jnp.log(b / (2 * jnp.pi)) - stirling_rest(b)
     c = jnp.where(large, 1.0, a)
     direct = c * (jnp.log(z) + jnp.log(rate)) - x - jax.scipy.special.gammaln(c)
-    return jnp.where(inside, jnp.where(large, stirling, direct) - jnp.log(z), -jnp.inf)
+    edge = jnp.where(jnp.equal(value, 0), log_prob_at_edge(jnp.subtract(a, 1), jnp.log(rate)), -jnp.inf)
+    return jnp.where(inside, jnp.where(large, stirling, direct) - jnp.log(z), edge)
 
 
 class Gamma(dist.Gamma):

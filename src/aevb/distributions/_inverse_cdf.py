@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 
 from ._gamma import gamma_log_prob
-from ._special import exp_within, float_dtype, log1p_square, open_uniform
+from ._special import exp_within, float_dtype, log1p_square, log_prob_at_edge, open_uniform
 
 
 class Exponential(dist.Exponential):
@@ -81,7 +81,7 @@ class Rayleigh(dist.Distribution):
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
-        inside = jnp.greater(value, 0)
+        inside = jnp.greater(value, 0) & jnp.less(value, jnp.inf)
         z = jnp.where(inside, value, 1.0)
         return jnp.where(inside, jnp.log(z) - 2 * jnp.log(self.scale) - 0.5 * jnp.square(z / self.scale), -jnp.inf)
 
@@ -108,21 +108,27 @@ class Weibull(dist.Weibull):
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         """Of shape (*sample_shape, *batch)."""
-        u = open_uniform(key, sample_shape + self.batch_shape, float_dtype(self.scale, self.concentration))
+        dtype = float_dtype(self.scale, self.concentration)
+        return self.icdf(open_uniform(key, sample_shape + self.batch_shape, dtype))
+
+    def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
+        """The quantile at probability q, held where samples are."""
         # The scale outside of the exponential: at a concentration of 1e7 its logarithm has too few digits.
-        log_y = jnp.log(-jnp.log1p(-u)) / self.concentration
+        log_y = jnp.log(-jnp.log1p(-jnp.asarray(q, float_dtype(self.scale)))) / self.concentration
         log_scale = jax.lax.stop_gradient(jnp.log(self.scale))
         return self.scale * exp_within(log_y, log_scale)
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
-        inside = jnp.greater(value, 0)
+        inside = jnp.greater(value, 0) & jnp.less(value, jnp.inf)
         z = jnp.where(inside, value, 1.0)
         # The quotient keeps its digits at a large concentration, the difference does not underflow at a small one.
         steep = jnp.greater(self.concentration, 1.0)
         log_y = jnp.where(steep, jnp.log(jnp.where(steep, z / self.scale, 1.0)), jnp.log(z) - jnp.log(self.scale))
         log_h = self.concentration * log_y  # log of the cumulative hazard y^c
-        return jnp.where(inside, jnp.log(self.concentration) - jnp.log(z) + log_h - jnp.exp(log_h), -jnp.inf)
+        at_zero = log_prob_at_edge(self.concentration - 1.0, -jnp.log(self.scale))
+        edge = jnp.where(jnp.equal(value, 0), at_zero, -jnp.inf)
+        return jnp.where(inside, jnp.log(self.concentration) - jnp.log(z) + log_h - jnp.exp(log_h), edge)
 
 
 class Gompertz(dist.Gompertz):
@@ -142,9 +148,11 @@ class Gompertz(dist.Gompertz):
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
-        y = self.rate * jnp.maximum(value, 0)
+        rise = self.rate * jnp.maximum(value, 0)
+        inside = jnp.greater_equal(value, 0) & (rise < jnp.inf)
+        y = jnp.where(inside, rise, 0.0)
         log_p = jnp.log(self.concentration) + jnp.log(self.rate) + y - self.concentration * jnp.expm1(y)
-        return jnp.where(jnp.less(value, 0), -jnp.inf, log_p)
+        return jnp.where(inside, log_p, -jnp.inf)
 
 
 class Erlang(dist.Distribution):

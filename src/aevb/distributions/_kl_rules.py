@@ -132,6 +132,7 @@ def continuous_bernoulli(q: Any, p: Any) -> Float[Array, "..."]:
 
 
 def _loc_and_tril(d: Any) -> tuple[Float[Array, "... J"], Float[Array, "... J J"]]:
+    """Of a Gaussian; any other `Independent` is declined by a NotImplementedError, as NumPyro's own rules do."""
     if not isinstance(d, dist.Independent):
         return d.loc, d.scale_tril
     if type(d.base_dist) is not dist.Normal or d.reinterpreted_batch_ndims != 1:

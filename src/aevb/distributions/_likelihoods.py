@@ -138,16 +138,45 @@ class DiscretizedLogistic(dist.Distribution):
         return jax.lax.stop_gradient(jnp.clip(jnp.round(z * steps), 0, steps) / steps)
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
-        """In nats; `value` is taken to the nearest of the K."""
+        """In nats; `value` is taken to the nearest of the K, and has no mass where that is not one of them."""
         steps = self.num_bins - 1
-        k = jnp.clip(jnp.round(jnp.asarray(value) * steps), 0, steps)
+        nearest = jnp.round(jnp.asarray(value) * steps)
+        k = jnp.clip(nearest, 0, steps)
         upper, lower = ((k + 0.5) / steps - self.loc) / self.scale, ((k - 0.5) / steps - self.loc) / self.scale
         width = 1.0 / (steps * self.scale)
         below, above = -jax.nn.softplus(-upper), -jax.nn.softplus(lower)  # log S(b), log S(-a)
         inner = below + above + jnp.log(-jnp.expm1(-width))
-        return jnp.where(k == 0, below, jnp.where(k == steps, above, inner))
+        return jnp.where(k == nearest, jnp.where(k == 0, below, jnp.where(k == steps, above, inner)), -jnp.inf)
 
     @property
     def mean(self) -> Float[Array, "..."]:
-        """loc held in [0, 1]: the mean of the logistic, not of its bins, which differ when the tails are cut."""
-        return jnp.broadcast_to(jnp.clip(self.loc, 0.0, 1.0), self.batch_shape)
+        """E[x] over the K values. It is not loc: the values end at 0 and 1, and a bin's mass lies at its middle."""
+        centre, first, _ = self._moments()
+        return (centre + first) / (self.num_bins - 1)
+
+    @property
+    def variance(self) -> Float[Array, "..."]:
+        """E[x^2] - E[x]^2 over the K values."""
+        _, first, second = self._moments()
+        return (second - jnp.square(first)) / (self.num_bins - 1) ** 2
+
+    def _moments(self) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+        r"""c, E[k - c] and E[(k - c)^2] of the number k of a value, c being the one nearest to loc.
+
+        By tails, each from the side where it is small, so that float32 keeps their digits:
+        E[k - c] = sum_{j > c} P(k >= j) - sum_{j <= c} P(k < j), and the square has the weights 2 |j - c| -+ 1.
+        One j after another: all K at once would take K times the memory of a decoded batch.
+        """
+        steps = self.num_bins - 1
+        loc, scale = jnp.broadcast_arrays(
+            *(jnp.asarray(v, float_dtype(self.loc, self.scale)) for v in (self.loc, self.scale))
+        )
+        centre = jnp.clip(jnp.round(loc * steps), 0, steps)
+
+        def add(j: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            sign = jnp.where(j > centre, 1.0, -1.0).astype(loc.dtype)
+            tail = jax.nn.sigmoid(sign * (loc - (j - 0.5) / steps) / scale)
+            return sums[0] + sign * tail, sums[1] + (2.0 * jnp.abs(j - centre) - sign) * tail
+
+        start = (jnp.zeros_like(loc), jnp.zeros_like(loc))
+        return centre, *jax.lax.fori_loop(1, steps + 1, add, start)

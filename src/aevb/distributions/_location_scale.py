@@ -1,6 +1,6 @@
 """Families of the form z = loc + scale * eps (section 2.4, second group), where NumPyro's will not do.
 
-Its Normal, Laplace, Logistic, Gumbel and MultivariateNormal do, and are used as they are.
+Its Normal, Laplace and MultivariateNormal do, and are used as they are.
 """
 
 import jax
@@ -12,6 +12,40 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._gamma import log_gamma_sample
 from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta
+
+
+class Logistic(dist.Logistic):
+    r"""p(z) = e^-|y| / (scale (1 + e^-|y|)^2), y = (z - loc) / scale.
+
+    NumPyro's takes a difference that is NaN where y overflows below zero.
+
+    Example:
+        >>> print(Logistic(0.0, 1.0).log_prob(jnp.array([0.0, -jnp.inf])).round(4))
+        [-1.3863    -inf]
+    """
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
+        """In nats."""
+        y = jnp.abs((value - self.loc) / self.scale)
+        return -y - 2.0 * jnp.log1p(jnp.exp(-y)) - jnp.log(self.scale)
+
+
+class Gumbel(dist.Gumbel):
+    r"""p(z) = e^(-y - e^-y) / scale, y = (z - loc) / scale.
+
+    NumPyro's is NaN where y overflows below zero.
+
+    Example:
+        >>> print(Gumbel(0.0, 1.0).log_prob(jnp.array([0.0, -jnp.inf])))
+        [ -1. -inf]
+    """
+
+    def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
+        """In nats."""
+        y = jnp.asarray((value - self.loc) / self.scale)
+        inside = y > -jnp.inf
+        y = jnp.where(inside, y, 0.0)
+        return jnp.where(inside, -y - jnp.exp(-y) - jnp.log(self.scale), -jnp.inf)
 
 
 class LogNormal(dist.LogNormal):
@@ -28,6 +62,10 @@ class LogNormal(dist.LogNormal):
         return exp_within(self.base_dist.sample(key, sample_shape))
 
     rsample = sample
+
+    def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
+        """The quantile at probability q, held where samples are."""
+        return exp_within(self.base_dist.icdf(q))
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats; -inf at z <= 0."""

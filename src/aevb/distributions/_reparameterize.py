@@ -8,7 +8,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 from numpyro.distributions import constraints
 
-from ._location_scale import MultivariateStudentT, StudentT
+from aevb.errors import UnavailableError
+
+from ._support import is_fixed, is_whole, support_depends_on_parameters
 
 
 class Reparameterized(dist.Distribution):
@@ -25,6 +27,9 @@ class Reparameterized(dist.Distribution):
         log_det: eps -> log |det dg/deps|, a number. None: from the Jacobian, by J forward derivatives and a
             factorisation: right for every g, and O(J^3).
         support: of z; the real line (or J of them) unless said otherwise.
+        support_moves: whether what g closes over moves an edge of that support at which q's density is not zero, as
+            the edges of z = low + width * u, u uniform, move; the estimators that rest on E_q[grad log q] = 0 refuse
+            such a q. None: no, if the noise lies on all of R^J and no edge of `support` is an array; else yes.
 
     Example:
         >>> noise = dist.Normal(jnp.zeros(2), jnp.ones(2)).to_event(1)
@@ -42,6 +47,7 @@ class Reparameterized(dist.Distribution):
         inverse: Callable[[Array], Array] | None = None,
         log_det: Callable[[Array], Array] | None = None,
         support: constraints.Constraint | None = None,
+        support_moves: bool | None = None,
     ):
         if noise.batch_shape != ():
             raise ValueError(
@@ -53,6 +59,10 @@ class Reparameterized(dist.Distribution):
         self.noise, self.g, self.inverse = noise, g, inverse
         self.log_det = log_det if log_det is not None else self._log_det_of_jacobian
         self._support = support if support is not None else constraints.independent(constraints.real, noise.event_dim)
+        if support_moves is None:
+            carried = is_whole(noise.support) and not support_depends_on_parameters(noise)
+            support_moves = not (carried and is_fixed(self._support))
+        self.support_moves = support_moves
         super().__init__((), noise.event_shape)
 
     @property
@@ -83,10 +93,10 @@ class Reparameterized(dist.Distribution):
         """log q(z), by the inverse of g.
 
         Raises:
-            TypeError: no inverse was given.
+            UnavailableError: no inverse was given.
         """
         if self.inverse is None:
-            raise TypeError(
+            raise UnavailableError(
                 "log q(z) at a given z needs the inverse of g, which this distribution was not given; samples drawn "
                 "by rsample_and_log_prob have theirs"
             )
@@ -116,8 +126,8 @@ def rsample_and_log_prob(
         sample_shape: of the samples, before q's own axes.
 
     Raises:
-        TypeError: q is not reparameterised; its samples carry no gradient, and training on them would be silently
-            wrong.
+        UnavailableError: q is not reparameterised; its samples carry no gradient, and training on them would be
+            silently wrong.
 
     Example:
         >>> z, log_q = rsample_and_log_prob(dist.Normal(0.0, 1.0), jax.random.key(0), (3,))
@@ -127,7 +137,7 @@ def rsample_and_log_prob(
     if isinstance(q, Reparameterized):
         return q.rsample_and_log_prob(key, sample_shape)
     if not q.has_rsample:
-        raise TypeError(
+        raise UnavailableError(
             f"{type(q).__name__} has no reparameterised sampler, so the gradient of an SGVB estimator would miss "
             "its encoder; use a posterior family that has one"
         )
@@ -153,45 +163,3 @@ def sample_and_log_prob(
     """
     z = jax.lax.stop_gradient(q.sample(key, sample_shape))
     return z, q.log_prob(z)
-
-
-def support_depends_on_parameters(q: dist.Distribution) -> bool:
-    """Whether q's parameters move the edge of its support, where its density is not zero.
-
-    For such a family E_q[grad log q(z)] is not zero, and no gradient may be built on it.
-    """
-    while isinstance(q, dist.Independent | dist.ExpandedDistribution):
-        q = q.base_dist
-    return isinstance(q, dist.Uniform | dist.Pareto | dist.LogUniform)
-
-
-def location_and_scale(q: dist.Distribution) -> tuple[Float[Array, "*z"], Float[Array, "*z"]]:
-    """Where a posterior lies and how wide it is: mean and standard deviation, in each dimension.
-
-    A family whose moments have no closed form, or that need not have any (Cauchy, Student's t, Pareto, F), gives its
-    median, and half the distance between its 16 % and 84 % quantiles; for a Gaussian the two mean the same. One that
-    does not know its quantiles either gives those of 1,000 draws with a fixed key.
-
-    Example:
-        >>> print(*location_and_scale(dist.Gamma(4.0, 2.0)))
-        2.0 1.0
-    """
-    base = q
-    while isinstance(base, dist.Independent):
-        base = base.base_dist
-    heavy = (Reparameterized, dist.Cauchy, dist.StudentT, dist.MultivariateStudentT, dist.Pareto)
-    if not isinstance(base, heavy):
-        try:
-            return q.mean, jnp.sqrt(q.variance)
-        except NotImplementedError:
-            pass
-    at = (0.15865525, 0.5, 0.84134475)
-    try:
-        if isinstance(base, MultivariateStudentT):
-            width = jnp.linalg.norm(base.scale_tril, axis=-1)
-            base = StudentT(jnp.asarray(base.df)[..., None], base.loc, width)
-        low, middle, high = (base.icdf(p) for p in at)
-    except (NotImplementedError, ImportError):  # NumPyro's own Student's t wants a package for it
-        draws = q.sample(jax.random.key(0), (1000,))
-        low, middle, high = jnp.quantile(draws, jnp.asarray(at, draws.dtype), axis=0)
-    return middle, 0.5 * (high - low)

@@ -30,6 +30,11 @@ def smallest(dtype: jnp.dtype) -> float:
     return float(np.finfo(dtype).tiny) ** 0.5
 
 
+def log_prob_at_edge(power: ArrayLike, finite: ArrayLike) -> Float[Array, "..."]:
+    """log(c d^power) at distance d = 0 from an edge: infinite, or log c = `finite` where the power is zero."""
+    return jnp.where(jnp.equal(power, 0), finite, jnp.where(jnp.less(power, 0), jnp.inf, -jnp.inf))
+
+
 def exp_within(log_z: Float[Array, "..."], log_scale: ArrayLike = 0.0) -> Float[Array, "..."]:
     """exp(log z), with z e^log_scale held between the roots of the least normal and the largest number; see `smallest`.
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, Independent, biject_to, constraints
 
+from aevb.errors import UnavailableError
+
 
 class Unconstrained(NamedTuple):
     """z = forward(u) of ONE event, one to one and differentiable from R^k onto the support of z.
@@ -34,7 +36,7 @@ def unconstrained(support_of: Distribution) -> Unconstrained:
             map, anew in the function that is mapped by `jax.vmap`.
 
     Raises:
-        TypeError: the support is discrete, unknown, or has no such map.
+        UnavailableError: the support is discrete, unknown, or has no such map.
 
     Example:
         >>> from aevb.distributions import Gamma
@@ -51,7 +53,7 @@ def unconstrained(support_of: Distribution) -> Unconstrained:
     try:
         transform = biject_to(support)
     except NotImplementedError:
-        raise TypeError(
+        raise UnavailableError(
             f"the support of {_name(support_of)}, {support}, cannot be mapped to all of R^k; use a family on the real "
             "line, the positive half-line, an interval, the circle or the simplex"
         ) from None
@@ -66,7 +68,7 @@ def unconstrained(support_of: Distribution) -> Unconstrained:
 def support_within(q: Distribution, p: Distribution) -> bool:
     """Whether q lies where p can have a density, for two distributions with known (not traced) parameters.
 
-    Unlike `supports_within`, it compares two distributions and not two families by name.
+    Of two families by name, `family_lies_within` tells.
 
     Example:
         >>> from aevb.distributions import Beta, Gamma, Normal
@@ -86,7 +88,7 @@ def support_within(q: Distribution, p: Distribution) -> bool:
 def _support(q: Distribution) -> Any:
     support = q.support
     if not isinstance(support, constraints.Constraint) or support.is_discrete:
-        raise TypeError(
+        raise UnavailableError(
             f"{_name(q)} has {'a discrete' if support is not None else 'no known'} support, and a path through R^k "
             "needs a continuous one; use a continuous latent variable whose distribution states its support"
         )

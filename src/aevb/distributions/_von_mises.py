@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 from ._special import float_dtype, open_uniform
 
-# Gauss-Legendre on [0, 1], for the implicit gradient.
+# Gauss-Legendre on [0, 1], for the implicit gradient and the variance.
 _NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(32)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(32)[1])
 
 
@@ -121,6 +121,22 @@ class VonMises(dist.VonMises):
     rsample = sample
 
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
-        """In nats per radian."""
+        """In nats per radian; an angle beyond +-pi is the one that it stands for."""
         kappa = jnp.asarray(self.concentration, float_dtype(self.loc, self.concentration))
-        return -2.0 * kappa * jnp.square(jnp.sin(0.5 * (value - self.loc))) - log_i0e(kappa) - jnp.log(2 * jnp.pi)
+        known = jnp.isfinite(value)
+        turn = jnp.square(jnp.sin(0.5 * (jnp.where(known, value, 0.0) - self.loc)))
+        return jnp.where(known, -2.0 * kappa * turn - log_i0e(kappa) - jnp.log(2 * jnp.pi), -jnp.inf)
+
+    @property
+    def variance(self) -> Float[Array, "..."]:
+        """E[d^2], d in [-pi, pi] the angle from the mean direction: 1 / kappa for a large kappa, pi^2 / 3 at 0.
+
+        NumPyro's is the circular variance 1 - A, of half that size, in no unit of angle.
+        """
+        kappa = jnp.asarray(self.concentration, float_dtype(self.loc, self.concentration))
+        # Beyond 12 / sqrt(kappa) less than 1e-12 of the mass is left.
+        reach = jnp.minimum(jnp.pi, 12.0 / jnp.sqrt(jnp.maximum(kappa, 1.0)))[..., None]
+        d = reach * jnp.asarray(_NODES, kappa.dtype)
+        weight = jnp.asarray(_WEIGHTS, kappa.dtype) * jnp.exp(-2.0 * kappa[..., None] * jnp.square(jnp.sin(0.5 * d)))
+        variance = jnp.sum(weight * d**2, axis=-1) / jnp.sum(weight, axis=-1)
+        return jnp.broadcast_to(variance, self.batch_shape)

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from aevb.distributions import Distribution
 
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import support_within, unconstrained
+from aevb.errors import UnavailableError
 from aevb.estimators import log_mean_exp
 from aevb.models import (
     AbstractGenerativeModel,
@@ -24,7 +25,7 @@ from aevb.models import (
     prior_of,
 )
 
-from ._annealing import Chains, Schedule, Settings, Start, draw, make_path, pilot_run, relative_weights, run
+from ._annealing import Annealing, Chains, draw, make_bridge, pilot_run, relative_weights, run
 from ._rows import map_rows
 from ._summary import Mean, mean
 
@@ -34,6 +35,8 @@ class AnnealedImportance(NamedTuple):
 
     The standard error is the delta method's from the spread of the K weights, and NaN for one chain. Where
     `effective_sample_size` is near 1 a single chain carries the estimate, and its standard error cannot be trusted.
+    log_likelihood is too low in expectation (its mean weight is unbiased, and a logarithm is concave), by how much no
+    standard error tells; chains that all miss a region of the posterior agree with each other.
     """
 
     log_likelihood: Float[np.ndarray, " N"]  # log 1/K sum_k w_k, in nats; w_k is unbiased for p(x)
@@ -64,13 +67,8 @@ def annealed_importance_sampling(
     recognition: AbstractRecognitionModel,
     rows: Real[Array | np.ndarray, "N *x"],
     key: PRNGKeyArray,
+    settings: Annealing | None = None,
     *,
-    num_chains: int = 16,
-    num_distributions: int = 1000,
-    num_leapfrog: int = 10,
-    target_acceptance: float = 0.65,
-    schedule: Schedule = "sigmoid",
-    start: Start = "prior",
     batch_size: int = 50,
     first_row: int = 0,
 ) -> AnnealedImportance:
@@ -95,13 +93,7 @@ def annealed_importance_sampling(
         recognition: q_phi(z | x); looked at only with start="encoder".
         rows: x as the models see it, (N, D).
         key: row i uses fold_in(key, first_row + i).
-        num_chains: K, for each row.
-        num_distributions: T.
-        num_leapfrog: leapfrog steps of a transition.
-        target_acceptance: what the step sizes are tuned to.
-        schedule: of b_t: "sigmoid" has most of its steps near both ends (Grosse, Ancha & Roy 2016).
-        start: q0. "prior": p(z), and f_b = p(z) p(x | z)^b; the result does not depend on the encoder. "encoder":
-            q(z | x), from where the way is shorter.
+        settings: K, T, q0 and the rest; None: the defaults of `Annealing`.
         batch_size: rows at once. num_chains * batch_size examples go through the decoder at a time.
         first_row: where `rows` begins in the data set that it is a part of.
 
@@ -110,22 +102,23 @@ def annealed_importance_sampling(
         beyond rounding (which a chain can amplify).
 
     Raises:
-        TypeError: start="prior" of a model that does not say what its prior is; a latent variable without a path
-            through R^k; start="encoder" with a posterior that does not have the prior's support.
-        ValueError: an argument out of range.
+        UnavailableError: start="prior" of a model that does not say what its prior is; a latent variable without a
+            path through R^k; start="encoder" with a posterior that does not have the prior's support.
+        ValueError: there are no rows.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
         >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
         >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
         >>> rows = np.zeros((2, 4), np.float32)
-        >>> found = annealed_importance_sampling(g, q, rows, jax.random.key(2), num_distributions=50)
+        >>> found = annealed_importance_sampling(g, q, rows, jax.random.key(2), Annealing(num_distributions=50))
         >>> found.log_likelihood.shape, bool((found.effective_sample_size > 12).all())
         ((2,), True)
     """
-    settings = _checked(num_chains, num_distributions, num_leapfrog, target_acceptance, schedule, start, batch_size)
+    settings = settings or Annealing()
+    _check_batch(batch_size)
     if len(rows):
-        _check_latents(generative, recognition, [jnp.asarray(rows[i]).astype(float) for i in (0, -1)], start)
+        _check_latents(generative, recognition, [jnp.asarray(rows[i]).astype(float) for i in (0, -1)], settings.start)
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
@@ -137,13 +130,8 @@ def bidirectional_gap(
     recognition: AbstractRecognitionModel,
     num_rows: int,
     key: PRNGKeyArray,
+    settings: Annealing | None = None,
     *,
-    num_chains: int = 16,
-    num_distributions: int = 1000,
-    num_leapfrog: int = 10,
-    target_acceptance: float = 0.65,
-    schedule: Schedule = "sigmoid",
-    start: Start = "prior",
     batch_size: int = 50,
     first_row: int = 0,
 ) -> BidirectionalGap:
@@ -158,7 +146,7 @@ def bidirectional_gap(
         generative, recognition: as there.
         num_rows: N, how many pairs to simulate.
         key: pair i uses fold_in(key, first_row + i).
-        num_chains, num_distributions, num_leapfrog, target_acceptance, schedule, start, batch_size: as there.
+        settings, batch_size: as there.
         first_row: number of the first pair.
 
     Returns:
@@ -168,16 +156,17 @@ def bidirectional_gap(
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
         >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
         >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
-        >>> found = bidirectional_gap(g, q, 10, jax.random.key(2), num_distributions=50)
+        >>> found = bidirectional_gap(g, q, 10, jax.random.key(2), Annealing(num_distributions=50))
         >>> found.lower.shape, bool(abs(found.gap.value) < 0.1)
         ((10,), True)
     """
-    settings = _checked(num_chains, num_distributions, num_leapfrog, target_acceptance, schedule, start, batch_size)
+    settings = settings or Annealing()
+    _check_batch(batch_size)
     num_rows = operator.index(num_rows)
     if num_rows < 1:
         raise ValueError(f"num_rows must be at least 1, got {num_rows}")
     x, _ = generative.sample(key)
-    _check_latents(generative, recognition, [x.astype(float)], start)
+    _check_latents(generative, recognition, [x.astype(float)], settings.start)
     nothing = np.zeros(num_rows, np.uint8)  # each pair is simulated where it is used
     found = map_rows(
         _gap_function(settings), (generative, recognition), nothing, key, batch_size=batch_size, first_row=first_row
@@ -185,31 +174,9 @@ def bidirectional_gap(
     return BidirectionalGap(*found)
 
 
-def _checked(
-    num_chains: int,
-    num_distributions: int,
-    num_leapfrog: int,
-    target_acceptance: float,
-    schedule: str,
-    start: str,
-    batch_size: int,
-) -> Settings:
-    counts = {
-        "num_chains": operator.index(num_chains),
-        "num_distributions": operator.index(num_distributions),
-        "num_leapfrog": operator.index(num_leapfrog),
-        "batch_size": operator.index(batch_size),
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-    if not 0.0 < target_acceptance < 1.0:
-        raise ValueError(f"target_acceptance must be a probability between 0 and 1, got {target_acceptance}")
-    for name, choice, possible in (("schedule", schedule, Schedule), ("start", start, Start)):
-        if choice not in get_args(possible):
-            raise ValueError(f"{name} must be one of {', '.join(get_args(possible))}, got {choice!r}")
-    del counts["batch_size"]
-    return Settings(**counts, target_acceptance=float(target_acceptance), schedule=schedule, start=start)
+def _check_batch(batch_size: int) -> None:
+    if operator.index(batch_size) < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
 def _check_latents(
@@ -218,7 +185,7 @@ def _check_latents(
     """Raise if chains cannot move where the latents are. An encoder whose support moves is seen between two rows."""
     if start == "prior":
         if not isinstance(generative, AbstractPriorLikelihood):
-            raise TypeError(
+            raise UnavailableError(
                 f'start="prior" needs a model with a prior() and a likelihood(), but {type(generative).__name__} has '
                 'log_joint() alone; use start="encoder"'
             )
@@ -230,7 +197,7 @@ def _check_latents(
         if isinstance(generative, AbstractPriorLikelihood):
             q, p = posterior_and_prior(generative, recognition, x)
             if not (support_within(q, p) and support_within(p, q)):
-                raise TypeError(
+                raise UnavailableError(
                     'start="encoder" needs a posterior with the support of the prior, but the posterior is '
                     f'{_described(q)} and the prior {_described(p)}; use start="prior"'
                 )
@@ -241,13 +208,13 @@ def _described(q: Distribution) -> str:
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(s: Settings) -> Callable[..., Any]:
+def _row_function(s: Annealing) -> Callable[..., Any]:
     def anneal_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> tuple[Array, Array, Array, Array]:
-        path = make_path(generative, recognition, row.astype(float), s.start)
-        forward, pilot = draw(path, key, s)
-        log_w, acceptance = run(path, forward, pilot_run(path, pilot, s), s, backward=False)
+        bridge = make_bridge(generative, recognition, row.astype(float), key, s.start)
+        forward, pilot = draw(bridge, key, s)
+        log_w, acceptance = run(bridge, forward, pilot_run(bridge, pilot, s), s, backward=False)
         log_mean, w = log_mean_exp(log_w), relative_weights(log_w)
         relative_error = jnp.std(w, ddof=1) / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))
         return log_mean, relative_error, jnp.sum(w) ** 2 / jnp.sum(w**2), acceptance
@@ -256,20 +223,20 @@ def _row_function(s: Settings) -> Callable[..., Any]:
 
 
 @functools.cache
-def _gap_function(s: Settings) -> Callable[..., Any]:
+def _gap_function(s: Annealing) -> Callable[..., Any]:
     def gap_of_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
     ) -> tuple[Array, Array, Array, Array]:
         model_key, key, backward_key = jax.random.split(key, 3)
         x, z = generative.sample(model_key)
-        path = make_path(generative, recognition, x.astype(float), s.start)
-        forward, pilot = draw(path, key, s)
-        log_steps = pilot_run(path, pilot, s)  # knows x, but not z
-        log_w, forward_acceptance = run(path, forward, log_steps, s, backward=False)
-        at_z = path.evaluate(path.inverse(z))
+        bridge = make_bridge(generative, recognition, x.astype(float), key, s.start)
+        forward, pilot = draw(bridge, key, s)
+        log_steps = pilot_run(bridge, pilot, s)  # knows x, but not z
+        log_w, forward_acceptance = run(bridge, forward, log_steps, s, backward=False)
+        at_z = bridge.evaluate(bridge.inverse(z))
         positions = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (s.num_chains, *leaf.shape)), at_z)
         from_z = Chains(positions, jax.random.split(backward_key, s.num_chains))
-        log_v, backward_acceptance = run(path, from_z, log_steps, s, backward=True)
+        log_v, backward_acceptance = run(bridge, from_z, log_steps, s, backward=True)
         return log_mean_exp(log_w), -log_mean_exp(-log_v), forward_acceptance, backward_acceptance
 
     return gap_of_row

@@ -3,8 +3,10 @@
 log f_b(z) = (1 - b) log q0(z) + b log p(x, z), with 0 = b_0 < ... < b_T = 1. `_ais` makes estimates of the weights.
 """
 
+import dataclasses
+import operator
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,18 @@ from aevb.distributions import Distribution
 
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import unconstrained
-from aevb.models import AbstractRecognitionModel, log_joint_of, log_likelihood_of, posterior_of, prior_of
+from aevb.models import (
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    log_joint_of,
+    log_likelihood_of,
+    log_prior_of,
+    posterior_of,
+    prior_of,
+)
 
 from ._hmc import Position, transition
+from ._proposal import make_proposal
 
 Schedule = Literal["linear", "sigmoid"]
 Start = Literal["prior", "encoder"]
@@ -30,55 +41,93 @@ _SETTLING, _LEAST, _FIRST, _LIMITS, _KNOTS = 25, 60, -2.3, (-12.0, 2.0), 20
 _GAIN, _PER_ACCEPTANCE = 0.25, 0.7
 
 
-class Settings(NamedTuple):
-    """What a run is compiled for; the arguments of `aevb.evaluate.annealed_importance_sampling`."""
+@dataclasses.dataclass(frozen=True)
+class Annealing:
+    """How chains are led from a start to the posterior; what `annealed_importance_sampling` is compiled for.
 
-    num_chains: int
-    num_distributions: int
-    num_leapfrog: int
-    target_acceptance: float
-    schedule: str
-    start: str
+    Args:
+        num_chains: K, for each row.
+        num_distributions: T.
+        num_leapfrog: leapfrog steps of a transition.
+        target_acceptance: what the step sizes are tuned to.
+        schedule: of b_t: "sigmoid" has most of its steps near both ends (Grosse, Ancha & Roy 2016).
+        start: q0. "prior": p(z), and f_b = p(z) p(x | z)^b; the result does not depend on the encoder. "encoder": the
+            mixture that `importance_sampling` draws from, of q(z | x), wider ones and p(z), from where the way is
+            shorter. Few chains begin in a region that q leaves out, and it weighs little until one of many does.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> Annealing(num_distributions=50).schedule
+        'sigmoid'
+    """
+
+    num_chains: int = 16
+    num_distributions: int = 1000
+    num_leapfrog: int = 10
+    target_acceptance: float = 0.65
+    schedule: Schedule = "sigmoid"
+    start: Start = "prior"
+
+    def __post_init__(self) -> None:
+        for name in ("num_chains", "num_distributions", "num_leapfrog"):
+            count = operator.index(getattr(self, name))
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+            object.__setattr__(self, name, count)
+        if not 0.0 < self.target_acceptance < 1.0:
+            raise ValueError(f"target_acceptance must be a probability between 0 and 1, got {self.target_acceptance}")
+        for name, possible in (("schedule", Schedule), ("start", Start)):
+            choice = getattr(self, name)
+            if choice not in get_args(possible):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(possible))}, got {choice!r}")
 
 
-class Path(NamedTuple):
+class Bridge(NamedTuple):
     """From q0 to p(z, x) of one row, as functions of one chain. Each makes the distributions that it needs anew."""
 
-    draw: Callable[[PRNGKeyArray], Position]  # u ~ q0
+    draw: Callable[[PRNGKeyArray, Int[Array, ""]], Position]  # the i-th u ~ q0
     evaluate: Callable[[Array], Position]
     inverse: Callable[[Array], Array]  # z -> u
 
 
-def make_path(generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], start: str) -> Path:
-    """With start "prior" q0 is p(z), and with "encoder" q(z | x); u is z in R^k, by `unconstrained`."""
+def make_bridge(
+    generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], key: PRNGKeyArray, start: str
+) -> Bridge:
+    """With start "prior" q0 is p(z), and with "encoder" the defensive mixture; u is z in R^k, by `unconstrained`."""
+    q0 = None if start == "prior" else make_proposal(generative, recognition, x, key, "defensive")
 
-    def q0() -> Distribution:
-        return prior_of(generative) if start == "prior" else posterior_of(recognition, x)
+    def support() -> Distribution:
+        return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
 
     def log_q0(u: Array) -> Float[Array, ""]:
-        q = q0()
-        to = unconstrained(q)
-        return q.log_prob(to.forward(u)) + to.log_det(u)
+        to = unconstrained(support())
+        z = to.forward(u)
+        return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
 
     def log_end(u: Array) -> Float[Array, ""]:
         """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
-        to = unconstrained(q0())
+        to = unconstrained(support())
         z = to.forward(u)
-        if start == "prior":
+        if q0 is None:
             return log_likelihood_of(generative, x, z)
         return log_joint_of(generative, x, z) + to.log_det(u)
 
     def evaluate(u: Array) -> Position:
         base, base_gradient = jax.value_and_grad(log_q0)(u)
         end, end_gradient = jax.value_and_grad(log_end)(u)
-        if start == "prior":
+        if q0 is None:
             return Position(u, base, end, base_gradient, end_gradient)
         return Position(u, base, end - base, base_gradient, end_gradient - base_gradient)
 
     def inverse(z: Array) -> Array:
-        return unconstrained(q0()).inverse(z)
+        return unconstrained(support()).inverse(z)
 
-    return Path(lambda key: evaluate(inverse(q0().sample(key))), evaluate, inverse)
+    def draw(key: PRNGKeyArray, i: Array) -> Position:
+        return evaluate(inverse(generative.prior().sample(key) if q0 is None else q0.draw(key, i)[0]))
+
+    return Bridge(draw, evaluate, inverse)
 
 
 class Chains(NamedTuple):
@@ -88,19 +137,19 @@ class Chains(NamedTuple):
     keys: Key[Array, " K"]  # the noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0
 
 
-def draw(path: Path, key: PRNGKeyArray, s: Settings) -> tuple[Chains, Chains]:
+def draw(bridge: Bridge, key: PRNGKeyArray, s: Annealing) -> tuple[Chains, Chains]:
     """K chains, and K others for the pilot run, where they begin."""
     keys = jax.random.split(key, 2 * s.num_chains)
-    positions = jax.vmap(lambda key: path.draw(jax.random.fold_in(key, 0)))(keys)
+    positions = jax.vmap(lambda key, i: bridge.draw(jax.random.fold_in(key, 0), i))(keys, jnp.arange(len(keys)))
     both = Chains(positions, keys)
     return jax.tree.map(lambda a: a[: s.num_chains], both), jax.tree.map(lambda a: a[s.num_chains :], both)
 
 
 def run(
-    path: Path,
+    bridge: Bridge,
     chains: Chains,
     log_steps: Float[Array, " knots"],
-    s: Settings,
+    s: Annealing,
     *,
     backward: bool,
 ) -> tuple[Float[Array, " K"], Float[Array, ""]]:
@@ -122,7 +171,7 @@ def run(
         positions, total, accepted = state
         total = weigh(total, i, positions)
         b, step_size = _level(fraction(i), s.schedule), jnp.exp(_interpolate(log_steps, fraction(i)))
-        positions, probability = _move(path, positions, b, step_size, chains.keys, i, s)
+        positions, probability = _move(bridge, positions, b, step_size, chains.keys, i, s)
         return (positions, total, accepted + jnp.mean(probability)), None
 
     zeros = jnp.zeros(s.num_chains, dtype)
@@ -132,7 +181,7 @@ def run(
     return log_w, accepted / (last - 1)
 
 
-def pilot_run(path: Path, chains: Chains, s: Settings) -> Float[Array, " knots"]:
+def pilot_run(bridge: Bridge, chains: Chains, s: Annealing) -> Float[Array, " knots"]:
     """log eps at `_KNOTS` places between b = 0 and 1: followed through a short run to where chains are accepted.
 
     To an eighth: what rounding made of the run on the way is rounded off again, in most cases.
@@ -143,7 +192,7 @@ def pilot_run(path: Path, chains: Chains, s: Settings) -> Float[Array, " knots"]
     def one(state: tuple[Position, Array, Array], i: Int[Array, ""]) -> tuple[Any, None]:
         positions, log_step, sums = state
         f = (jnp.maximum(i - 1 - _SETTLING, 0).astype(dtype) + 0.5) / length
-        positions, probability = _move(path, positions, _level(f, s.schedule), jnp.exp(log_step), chains.keys, i, s)
+        positions, probability = _move(bridge, positions, _level(f, s.schedule), jnp.exp(log_step), chains.keys, i, s)
         excess = jnp.mean(probability) - s.target_acceptance
         right = jnp.clip(log_step + _PER_ACCEPTANCE * excess, *_LIMITS)  # without the lag of log_step itself
         log_step = jnp.clip(log_step + _GAIN * excess, *_LIMITS)
@@ -156,13 +205,13 @@ def pilot_run(path: Path, chains: Chains, s: Settings) -> Float[Array, " knots"]
 
 
 def _move(
-    path: Path, positions: Position, b: Array, step_size: Array, keys: Key[Array, " K"], i: Array, s: Settings
+    bridge: Bridge, positions: Position, b: Array, step_size: Array, keys: Key[Array, " K"], i: Array, s: Annealing
 ) -> tuple[Position, Float[Array, " K"]]:
     """Transition i of every chain."""
 
     def one(position: Position, key: PRNGKeyArray) -> tuple[Position, Array]:
         key = jax.random.fold_in(key, i)
-        return transition(path.evaluate, position, b, step_size, key, num_leapfrog=s.num_leapfrog)
+        return transition(bridge.evaluate, position, b, step_size, key, num_leapfrog=s.num_leapfrog)
 
     return jax.vmap(one)(positions, keys)
 

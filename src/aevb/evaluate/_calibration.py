@@ -13,27 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from aevb.errors import UnavailableError
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of, posterior_of
 
 from ._rows import map_rows
 
 Shape = Literal["uniform", "shifted low", "shifted high", "under-dispersed", "over-dispersed", "other"]
 
-# What each shape says of the draws, for a dimension of z and for log p(x, z).
-_MEANING: dict[str, tuple[str, str]] = {
-    "uniform": ("as it should be", "as it should be"),
-    "shifted low": (
-        "the draws are too low",
-        "the draws have too low a p(x, z): q reaches too far out or misses the posterior",
-    ),
-    "shifted high": (
-        "the draws are too high",
-        "the draws have too high a p(x, z): q keeps too near the mode, it is too sure",
-    ),
-    "under-dispersed": ("the draws are too narrow, q is too sure", "the draws differ too little in p(x, z)"),
-    "over-dispersed": ("the draws are too wide, q is too unsure", "the draws differ too much in p(x, z)"),
-    "other": ("the draws have another shape than the posterior", "the draws have another shape than the posterior"),
-}
 LOG_JOINT = "log p(x, z)"
 # Ranks at which the ECDF is compared. Enough for any departure that a few thousand simulations can show.
 _MAX_POINTS = 100
@@ -104,7 +90,8 @@ def simulation_based_calibration(
         batch_size: simulations at once; bounds the memory and does not change the result beyond rounding.
 
     Raises:
-        ValueError: a number out of range; z of another shape in the two models; log p(x, z) or z is not a number.
+        ValueError: a number out of range; z of another shape in the two models.
+        UnavailableError: log p(x, z) or z is not a number in some simulation.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
@@ -124,9 +111,10 @@ def simulation_based_calibration(
     )
     if is_nan.any():
         row, quantity = np.argwhere(is_nan)[0]
-        raise ValueError(
+        raise UnavailableError(
             f"{names[quantity]} is not a number at the truth or at a draw in {np.count_nonzero(is_nan.any(axis=1))} of "
-            f"{num_simulations} simulations (first: {row}), so that it has no rank; look for an overflow in the models"
+            f"{num_simulations} simulations (first: {row + 1}), so that it has no rank; look for an overflow in the "
+            "models"
         )
     return rank_calibration(ranks, num_draws, names, level=level)
 
@@ -178,41 +166,6 @@ def rank_calibration(
         np.abs(difference).max(axis=1),
         p_values,
         tuple("uniform" if ok else _shape(column, num_draws) for ok, column in zip(within, ranks.T, strict=True)),
-    )
-
-
-def calibration_verdict(calibration: Calibration) -> str:
-    """Whether q(z | x) can be trusted where the model's own data lie, in plain words.
-
-    Example:
-        >>> ranks = np.arange(200)[:, None] % 20
-        >>> print(calibration_verdict(rank_calibration(ranks, 19, ("z_1",))).split(":")[0])
-        No miscalibration of q(z | x) was found
-    """
-    c = calibration
-    n, num_quantities = c.ranks.shape
-    threshold = (1 - c.level) / num_quantities
-    scope = (
-        "This compares q(z | x) with the posterior of this model on data that the model itself generates; it does not "
-        "say whether the model fits real data, nor what q(z | x) does on data unlike the model's own."
-    )
-    if c.calibrated:
-        return (
-            f"No miscalibration of q(z | x) was found: in {n} simulations the true z ranked among {c.num_draws} draws "
-            f"as evenly as chance allows (smallest p-value {c.p_values.min():.2g} over {num_quantities} quantities, "
-            f"limit {threshold:.2g}). Its means, spreads and intervals can be trusted where the model's own data lie, "
-            f"up to errors that {n} simulations cannot show. {scope}"
-        )
-    wrong = [i for i in np.lexsort((-c.max_deviation, c.p_values)) if not c.within[i]]
-    told = [
-        f"{c.names[i]} {c.shapes[i]} ({_MEANING[c.shapes[i]][c.names[i] == LOG_JOINT]}; p-value {c.p_values[i]:.2g})"
-        for i in wrong[:3]
-    ]
-    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    return (
-        f"q(z | x) is not the model's posterior: {len(wrong)} of {num_quantities} quantities have ranks that are not "
-        f"uniform over {n} simulations (limit {threshold:.2g}). {'; '.join(told)}{more}. Do not take its spreads and "
-        f"intervals at their word; a richer posterior family or a longer fit may help. {scope}"
     )
 
 

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.distributions import Distribution, Normal, Reparameterized, location_and_scale
+from aevb.errors import UnavailableError
 from aevb.estimators import SgvbA, StickingTheLanding
 from aevb.models import (
     AbstractGenerativeModel,
@@ -21,6 +22,7 @@ from aevb.models import (
     prior_of,
 )
 
+from ._psis import TAIL, pareto_khat
 from ._rows import map_rows
 from ._summary import Mean, mean
 
@@ -35,7 +37,7 @@ class GapErrors(NamedTuple):
 
     elbo: Float[np.ndarray, " N"]
     optimised_elbo: Float[np.ndarray, " N"]
-    log_likelihood: Float[np.ndarray, " N"]  # 0 where log p(x) was given
+    log_likelihood: Float[np.ndarray, " N"]  # as given, 0 where nothing was
     amortisation_gap: Float[np.ndarray, " N"]
     approximation_gap: Float[np.ndarray, " N"]
     gap: Float[np.ndarray, " N"]
@@ -62,6 +64,7 @@ class InferenceGaps(NamedTuple):
     approximation_gap: Float[np.ndarray, " N"]  # log p(x) - L[q*]
     gap: Float[np.ndarray, " N"]  # log p(x) - L[q], their sum
     effective_sample_size: Float[np.ndarray, " N"]  # of the K importance weights of q*, 1 to K
+    khat: Float[np.ndarray, " N"]  # of these weights, see `pareto_khat`; NaN where they are too few
     standard_error: GapErrors
 
     @property
@@ -78,6 +81,7 @@ def inference_gaps(
     *,
     family: GaussianFamily = "diagonal",
     log_likelihood: Real[Array | np.ndarray, " N"] | None = None,
+    log_likelihood_error: Real[Array | np.ndarray, " N"] | None = None,
     num_steps: int = 500,
     num_samples: int = 1000,
     learning_rate: float = 0.1,
@@ -92,16 +96,17 @@ def inference_gaps(
     q* begins at the encoder's location and scale and climbs by Adam, its learning rate falling to 0 along half a
     cosine, on the gradient that is exactly zero where q* is the posterior (`StickingTheLanding`), with 16 draws a step.
     Locations move in units of the encoder's scale. The family counts, not the encoder's: with an encoder that is richer
-    than the family, the amortisation gap can be negative.
+    than the family, the amortisation gap can be negative, and is no price of anything.
 
     Afterwards both bounds are estimated from the same K fresh draws of noise: no noise of the optimisation is counted
     as ELBO, and if the encoder is Gaussian part of the noise cancels in the difference. Both by estimator A, whose
     noise vanishes where q is the posterior; estimator B's does not, even where the KL is in closed form.
 
     Where log p(x) is not given, it is log 1/K sum_k p(x, z_k) / q*(z_k) over the K draws from q*: a lower bound in
-    expectation, never below the estimate of L[q*]. Where `effective_sample_size` is near 1, it and its standard error
-    cannot be trusted, and the approximation gap is larger than it looks: give the log p(x) of annealed importance
-    sampling. An error of the log p(x) that is given is not in `standard_error`.
+    expectation, never below the estimate of L[q*]. Where `khat` is above 0.7 or `effective_sample_size` near 1, it and
+    its standard error cannot be trusted, and the approximation gap is larger than it looks: give a better log p(x).
+    Which one to take must not be decided by looking at both: the larger of two noisy estimates is too high in
+    expectation. To compare the families, take `gaps_by_family`.
 
     Args:
         generative: p(x, z), by its `log_joint` alone.
@@ -110,6 +115,7 @@ def inference_gaps(
         key: row i uses fold_in(key, first_row + i).
         family: "diagonal": N(m, diag s^2); "full-covariance": N(m, L L').
         log_likelihood: (N,), log p(x) of each row where better is known.
+        log_likelihood_error: (N,), its standard errors, independent of the noise here; None: it has none.
         num_steps: of the optimisation. Too few make the amortisation gap too small and the approximation gap too large
             by the same amount.
         num_samples: K >= 2.
@@ -118,7 +124,7 @@ def inference_gaps(
         first_row: where `rows` begins in the data set that it is a part of.
 
     Raises:
-        TypeError: z does not live in all of R^J, or the encoder is not reparameterised.
+        UnavailableError: z does not live in all of R^J, or the encoder is not reparameterised.
         ValueError: an argument is out of range; `log_likelihood` is not one number per row.
 
     Example:
@@ -132,26 +138,37 @@ def inference_gaps(
     settings = _checked(family, num_steps, num_samples, learning_rate)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if log_likelihood is not None and np.shape(log_likelihood) != (len(rows),):
-        raise ValueError(
-            f"log_likelihood must have one number for each of {len(rows)} rows, got shape {np.shape(log_likelihood)}"
-        )
+    for name, value in (("log_likelihood", log_likelihood), ("log_likelihood_error", log_likelihood_error)):
+        if value is not None and np.shape(value) != (len(rows),):
+            raise ValueError(f"{name} must have one number for each of {len(rows)} rows, got shape {np.shape(value)}")
+    if log_likelihood is None and log_likelihood_error is not None:
+        raise ValueError("log_likelihood_error is that of a log_likelihood that is given; give both")
     if len(rows):
         _check_real(generative, recognition, jnp.asarray(rows[0]).astype(float))
     found: _OfRow = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
+    khat = pareto_khat(
+        found.tail, settings.num_samples
+    )  # which wants to know the type that the weights were computed in
     found = _OfRow(*(np.asarray(field, np.float64) for field in found))
-    given = log_likelihood is not None
-    log_p = np.asarray(log_likelihood, np.float64) if given else found.log_likelihood
     errors = GapErrors(
         elbo=found.elbo_error,
         optimised_elbo=found.optimised_error,
-        log_likelihood=np.zeros_like(log_p) if given else found.log_likelihood_error,
+        log_likelihood=found.log_likelihood_error,
         amortisation_gap=found.amortisation_error,
-        approximation_gap=found.optimised_error if given else found.approximation_error,
-        gap=found.elbo_error if given else found.gap_error,
+        approximation_gap=found.approximation_error,
+        gap=found.gap_error,
     )
+    log_p = found.log_likelihood
+    if log_likelihood is not None:
+        log_p = np.asarray(log_likelihood, np.float64)
+        given = np.zeros(len(rows)) if log_likelihood_error is None else np.asarray(log_likelihood_error, np.float64)
+        errors = errors._replace(
+            log_likelihood=given,
+            approximation_gap=np.hypot(found.optimised_error, given),
+            gap=np.hypot(found.elbo_error, given),
+        )
     return InferenceGaps(
         elbo=found.elbo,
         optimised_elbo=found.optimised_elbo,
@@ -160,8 +177,59 @@ def inference_gaps(
         approximation_gap=log_p - found.optimised_elbo,
         gap=log_p - found.elbo,
         effective_sample_size=found.effective_sample_size,
+        khat=khat,
         standard_error=errors,
     )
+
+
+def gaps_by_family(
+    generative: AbstractGenerativeModel,
+    recognition: AbstractRecognitionModel,
+    rows: Real[Array | np.ndarray, "N *x"],
+    key: PRNGKeyArray,
+    *,
+    log_likelihood: Real[Array | np.ndarray, " N"] | None = None,
+    log_likelihood_error: Real[Array | np.ndarray, " N"] | None = None,
+    **options: Any,
+) -> dict[GaussianFamily, InferenceGaps]:
+    """`inference_gaps` of both families, with one log p(x) and the same draws from the encoder: they can be compared.
+
+    Args:
+        generative, recognition, rows, key: as for `inference_gaps`.
+        log_likelihood, log_likelihood_error: log p(x) of each row. None: importance sampling from the Gaussians of full
+            covariance, for both families; `effective_sample_size` and `khat` of that family say how good it is.
+        options: the others of `inference_gaps`.
+
+    Example:
+        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
+        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
+        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> gaps = gaps_by_family(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
+        >>> bool((gaps["diagonal"].log_likelihood == gaps["full-covariance"].log_likelihood).all())
+        True
+    """
+    models = (generative, recognition)
+    full = inference_gaps(
+        *models,
+        rows,
+        key,
+        family="full-covariance",
+        log_likelihood=log_likelihood,
+        log_likelihood_error=log_likelihood_error,
+        **options,
+    )
+    if log_likelihood is None:
+        log_likelihood, log_likelihood_error = full.log_likelihood, full.standard_error.log_likelihood
+    diagonal = inference_gaps(
+        *models,
+        rows,
+        key,
+        family="diagonal",
+        log_likelihood=log_likelihood,
+        log_likelihood_error=log_likelihood_error,
+        **options,
+    )
+    return {"diagonal": diagonal, "full-covariance": full}
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -179,6 +247,7 @@ class _OfRow(NamedTuple):
     optimised_elbo: Any
     log_likelihood: Any
     effective_sample_size: Any
+    tail: Any  # the largest log w of q*, downwards
     elbo_error: Any
     optimised_error: Any
     log_likelihood_error: Any
@@ -294,6 +363,7 @@ def _summary(own: Float[Array, " K"], optimised: Float[Array, " K"]) -> _OfRow:
         optimised_elbo=jnp.mean(optimised),
         log_likelihood=log_p,
         effective_sample_size=k / jnp.mean(jnp.square(ratio)),  # (sum w)^2 / sum w^2
+        tail=jax.lax.top_k(optimised, min(TAIL, len(optimised)))[0],
         elbo_error=error(own),
         optimised_error=error(optimised),
         log_likelihood_error=error(ratio),
@@ -318,14 +388,20 @@ def _checked(family: str, num_steps: int, num_samples: int, learning_rate: float
 
 
 def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array) -> None:
-    """Raise where a Gaussian q* would reach where p(x, z) has no density."""
-    distributions = {"the posterior": posterior_of(recognition, x)}
+    """Raise where a Gaussian q* would reach where p(x, z) has no density, or an encoder has no draws to compare."""
+    q = posterior_of(recognition, x)
+    distributions = {"the posterior": q}
     if isinstance(generative, AbstractPriorLikelihood):
         distributions["the prior"] = prior_of(generative)
     for which, distribution in distributions.items():
         support = distribution.support
         if getattr(support, "base_constraint", support) is not Normal.support:
-            raise TypeError(
+            raise UnavailableError(
                 "inference gaps are those to a Gaussian q*, which needs a latent on all of R^J, but the support of "
                 f"{which} is {support}; compare the ELBO with log p(x) by annealed importance sampling instead"
             )
+    if not q.has_rsample:
+        raise UnavailableError(
+            f"inference gaps compare draws with common noise, and the posterior, {type(q).__name__}, is not "
+            "reparameterised; use a posterior family that is"
+        )

@@ -5,12 +5,12 @@ import operator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Real
+
+from aevb.errors import UnavailableError
 
 # A difference of means by more standard errors than this is far.
 FAR = 5.0
-# The most that a reading of `memorisation_verdict` is wrong by chance.
-_ALPHA = 0.001
 
 
 class ColumnStatistics(NamedTuple):
@@ -22,13 +22,13 @@ class ColumnStatistics(NamedTuple):
     data_sd: Float[np.ndarray, " D"]
     z_score: Float[np.ndarray, " D"]  # (mean - data_mean) in standard errors of that difference
     share_far: float  # of columns with |z_score| > `FAR`
-    worst: Int[np.ndarray, " W"]  # up to 10 columns, by falling |z_score|
+    worst: Int[np.ndarray, " W"]  # indices (from 0) of up to 10 columns, by falling |z_score|
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; of the columns only the worst. An infinite z-score is None."""
+        """As plain values for JSON; of the columns only the worst, counted from 1. An infinite z-score is None."""
         columns = [
             {
-                "column": int(j),
+                "column": int(j) + 1,
                 "mean": float(self.mean[j]),
                 "data_mean": float(self.data_mean[j]),
                 "sd": float(self.sd[j]),
@@ -135,9 +135,10 @@ class Memorisation(NamedTuple):
     share_close: float  # of samples nearer than all but the nearest 1 % of held-out rows
     expected_share_close: float  # m / (H + 1), m the number of held-out rows in that 1 %, at least 1
     p_value_close: float  # of so large a `share_close`
+    num_held_out: int  # H, without those that the model was trained on
 
 
-def memorisation(nearest: NearestRows) -> Memorisation:
+def memorisation(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"] | None = None) -> Memorisation:
     r"""Whether samples lie nearer to the training rows than rows do that the model has never seen.
 
     The Mann-Whitney statistic of Meehan, Chaudhuri & Dasgupta (2020, section 3) over all of the space, not in cells of
@@ -148,9 +149,10 @@ def memorisation(nearest: NearestRows) -> Memorisation:
 
     Args:
         nearest: of `nearest_rows` with `held_out`.
+        trained_on: which of the held-out rows the model was trained on after all; they are left out. None: none was.
 
     Raises:
-        ValueError: there are no held-out rows to compare with.
+        UnavailableError: there are no held-out rows to compare with, or the model was trained on all of them.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -161,8 +163,17 @@ def memorisation(nearest: NearestRows) -> Memorisation:
         (True, True, True)
     """
     if nearest.held_out_distance is None:
-        raise ValueError("there are no held-out rows to compare with; give nearest_rows its argument held_out")
-    samples, held = nearest.distance[:, 0], np.sort(nearest.held_out_distance)
+        raise UnavailableError("there are no held-out rows to compare with; give nearest_rows its argument held_out")
+    held = nearest.held_out_distance
+    if trained_on is not None:
+        if np.shape(trained_on) != held.shape:
+            raise ValueError(f"trained_on must have one entry for each of {len(held)} held-out rows")
+        held = held[~np.asarray(trained_on)]
+        if len(held) == 0:
+            raise UnavailableError(
+                "the model was trained on all of these rows: there is none to hold the samples against"
+            )
+    samples, held = nearest.distance[:, 0], np.sort(held)
     s, h = len(samples), len(held)
 
     above = h - np.searchsorted(held, samples, side="right")
@@ -186,38 +197,8 @@ def memorisation(nearest: NearestRows) -> Memorisation:
         close / s,
         m / (h + 1),
         _beta_binomial_tail(close, s, m, h - m + 1),
+        h,
     )
-
-
-def memorisation_verdict(nearest: NearestRows) -> str:
-    """`memorisation` in plain words.
-
-    Example:
-        >>> train, held_out = np.arange(0.0, 100.0)[:, None], np.arange(0.25, 100.0)[:, None]
-        >>> print(memorisation_verdict(nearest_rows(train[:50], train, held_out=held_out)).split(":")[0])
-        The samples are too near to the training rows
-    """
-    m = memorisation(nearest)
-    numbers = (
-        f"median distance {_ratio(m.median_ratio)} that of held-out rows, {100 * m.share_close:.1f} % of samples "
-        f"nearer than all but the nearest {100 * m.expected_share_close:.1f} % of held-out rows"
-    )
-    if min(m.p_value_nearer, m.p_value_close) < _ALPHA / 2:
-        return (
-            f"The samples are too near to the training rows: {numbers} "
-            f"(p-value {min(1.0, 2 * min(m.p_value_nearer, m.p_value_close)):.2g}). Either the model copies training "
-            "rows, or its samples vary less than data do; a ratio near 0 means copies. Look at the nearest pairs."
-        )
-    if m.p_value_farther < _ALPHA:
-        return (
-            f"No copies were found: {numbers}. The samples lie farther from the training rows than held-out rows do "
-            f"(p-value {m.p_value_farther:.2g}), so the model does not copy, but makes rows unlike the data."
-        )
-    return f"No copies were found: {numbers}. The samples are as near to the training rows as held-out rows are."
-
-
-def _ratio(ratio: float) -> str:
-    return "not comparable to" if math.isnan(ratio) else f"{ratio:.2f} times"
 
 
 # --- matrices ---------------------------------------------------------------------------------------------------------

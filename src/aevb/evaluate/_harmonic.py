@@ -1,5 +1,6 @@
 """The paper's own estimator of log p(x), for latent variables of few dimensions."""
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 from aevb.distributions import Distribution
 from aevb.distributions._hmc import Chain, sample_by_hmc
 from aevb.distributions._unconstrained import support_within, unconstrained
+from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
@@ -39,10 +41,57 @@ class Harmonic(NamedTuple):
     sum, others like them were not met, and the estimate is off by more than its standard error says.
     """
 
-    log_likelihood: Float[np.ndarray, " N"]  # in nats; 1 / p(x) is estimated without bias, so E of this is above log p
+    log_likelihood: Float[np.ndarray, " N"]  # in nats
     standard_error: Float[np.ndarray, " N"]  # of log_likelihood, in nats, from the spread between the chains
     effective_sample_size: Float[np.ndarray, " N"]  # of the L terms, were they independent: 1 to L
     acceptance: Float[np.ndarray, " N"]  # mean probability of acceptance of a transition after the warm-up
+
+
+@dataclasses.dataclass(frozen=True)
+class HarmonicSettings:
+    """What `harmonic_log_likelihood` is compiled for.
+
+    Args:
+        num_samples: L, samples to fit to, and as many again to estimate from; a multiple of num_chains / 2. (The paper
+            takes 50.)
+        num_chains: a multiple of 4.
+        num_leapfrog: leapfrog steps of a transition.
+        warmup: transitions before the first sample, in which step size and mass matrix are adapted.
+        target_acceptance: what the step size is adapted to.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> HarmonicSettings(num_samples=200).num_chains
+        16
+    """
+
+    num_samples: int = 800
+    num_chains: int = 16
+    num_leapfrog: int = 4
+    warmup: int = 200
+    target_acceptance: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_chains", "num_leapfrog", "warmup"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        if self.num_chains < 4 or self.num_chains % 4:
+            raise ValueError(
+                f"num_chains must be a multiple of 4, got {self.num_chains}: one half fits the density, in two parts "
+                "for its bandwidth, and the other is put into it"
+            )
+        if self.num_samples < self.num_chains or self.num_samples % (self.num_chains // 2):
+            raise ValueError(
+                f"num_samples must be a multiple of num_chains / 2 = {self.num_chains // 2}, two for each chain at "
+                f"least, got {self.num_samples}"
+            )
+        if self.num_leapfrog < 1:
+            raise ValueError(f"num_leapfrog must be at least 1, got {self.num_leapfrog}")
+        if self.warmup < 20:
+            raise ValueError(f"warmup must be at least 20 transitions, for a step size to be found, got {self.warmup}")
+        if not 0.0 < self.target_acceptance < 1.0:
+            raise ValueError(f"target_acceptance must be a probability between 0 and 1, got {self.target_acceptance}")
 
 
 def harmonic_log_likelihood(
@@ -50,12 +99,8 @@ def harmonic_log_likelihood(
     recognition: AbstractRecognitionModel,
     rows: Real[Array | np.ndarray, "N *x"],
     key: PRNGKeyArray,
+    settings: HarmonicSettings | None = None,
     *,
-    num_samples: int = 800,
-    num_chains: int = 16,
-    num_leapfrog: int = 4,
-    warmup: int = 200,
-    target_acceptance: float = 0.9,
     batch_size: int = 50,
     first_row: int = 0,
 ) -> Harmonic:
@@ -67,12 +112,14 @@ def harmonic_log_likelihood(
         p(x) ~= ( 1/L sum_l q(z_l) / (p(z_l) p(x | z_l)) )^-1,   z_l ~ p(z | x)
 
     with the L samples of the other half, which know nothing of q. As q integrates to one, the bracket is 1 / p(x) in
-    expectation.
+    expectation - if the chains sample p(z | x), and if they meet the tails of q. Neither is certain, and the two errors
+    have opposite signs: chains that stay with a part P of the posterior leave log P too little, and terms of q's tails
+    that were not met leave log p(x) too high. So the estimate is a bound on neither side.
 
     Good for fewer than five latent dimensions, as the paper says: a density fitted to samples is a poor match of
     p(z | x) in more, and where it is much too large in a tail, a term that is hardly ever met decides over the sum.
     The chains begin at the encoder's samples and must have found p(z | x) within the warm-up; a mode that none of them
-    finds is left out of p(x).
+    finds is left out of p(x), and the standard error says nothing of it.
 
     q is a Gaussian kernel density estimate with full covariance, shrunk towards its mean so that its covariance is the
     samples' (West 1993): a Gaussian at bandwidth 1, and as fine as the samples at a small one. The bandwidth, Scott's
@@ -86,12 +133,7 @@ def harmonic_log_likelihood(
         recognition: q_phi(z | x), where the chains begin.
         rows: x as the models see it, (N, D).
         key: row i uses fold_in(key, first_row + i).
-        num_samples: L, samples to fit to, and as many again to estimate from; a multiple of num_chains / 2. (The paper
-            takes 50.)
-        num_chains: a multiple of 4.
-        num_leapfrog: leapfrog steps of a transition.
-        warmup: transitions before the first sample, in which step size and mass matrix are adapted.
-        target_acceptance: what the step size is adapted to.
+        settings: numbers of samples, chains and steps; None: the defaults of `HarmonicSettings`.
         batch_size: rows at once; num_chains * batch_size examples go through the decoder at a time.
         first_row: where `rows` begins in the data set that it is a part of.
 
@@ -100,9 +142,9 @@ def harmonic_log_likelihood(
         on the rows beside it, beyond rounding (which a chain can amplify).
 
     Raises:
-        ValueError: five latent dimensions or more; an argument out of range.
-        TypeError: a latent variable without a path through R^k; a posterior that can lie outside of the prior's
-            support.
+        UnavailableError: five latent dimensions or more; a latent variable without a path through R^k; a posterior
+            that can lie outside of the prior's support.
+        ValueError: there are no rows.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
@@ -112,45 +154,15 @@ def harmonic_log_likelihood(
         >>> found.log_likelihood.shape, bool((found.effective_sample_size > 400).all())
         ((2,), True)
     """
-    settings = _checked(num_samples, num_chains, num_leapfrog, warmup, target_acceptance, batch_size)
+    settings = settings or HarmonicSettings()
+    if operator.index(batch_size) < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if len(rows):
         _check_latents(generative, recognition, [jnp.asarray(rows[i]).astype(float) for i in (0, -1)])
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
     return Harmonic(*found)
-
-
-class _Settings(NamedTuple):
-    num_samples: int
-    num_chains: int
-    num_leapfrog: int
-    warmup: int
-    target_acceptance: float
-
-
-def _checked(
-    num_samples: int, num_chains: int, num_leapfrog: int, warmup: int, target_acceptance: float, batch_size: int
-) -> _Settings:
-    num_samples, num_chains, num_leapfrog = (operator.index(n) for n in (num_samples, num_chains, num_leapfrog))
-    warmup = operator.index(warmup)
-    if num_chains < 4 or num_chains % 4:
-        raise ValueError(
-            f"num_chains must be a multiple of 4, got {num_chains}: one half fits the density, in two parts for its "
-            "bandwidth, and the other is put into it"
-        )
-    if num_samples < num_chains or num_samples % (num_chains // 2):
-        raise ValueError(
-            f"num_samples must be a multiple of num_chains / 2 = {num_chains // 2}, two for each chain at least, got "
-            f"{num_samples}"
-        )
-    if num_leapfrog < 1 or operator.index(batch_size) < 1:
-        raise ValueError(f"num_leapfrog and batch_size must be at least 1, got {num_leapfrog} and {batch_size}")
-    if warmup < 20:
-        raise ValueError(f"warmup must be at least 20 transitions, for a step size to be found, got {warmup}")
-    if not 0.0 < target_acceptance < 1.0:
-        raise ValueError(f"target_acceptance must be a probability between 0 and 1, got {target_acceptance}")
-    return _Settings(num_samples, num_chains, num_leapfrog, warmup, float(target_acceptance))
 
 
 def _check_latents(
@@ -164,12 +176,12 @@ def _check_latents(
         to = unconstrained(p)
         size = eqx.filter_eval_shape(lambda key, p=p, to=to: to.inverse(p.sample(key)), jax.random.key(0)).size
         if size >= 5:
-            raise ValueError(
+            raise UnavailableError(
                 f"the harmonic estimator is good for fewer than 5 latent dimensions and this model has {size}: no "
                 "density fitted to samples matches p(z | x) well enough in more; use annealed_importance_sampling"
             )
         if not support_within(q, p):
-            raise TypeError(
+            raise UnavailableError(
                 f"chains begin at the encoder's samples, on {q.support}, but these can lie outside of the prior's "
                 f"support, {p.support}; use annealed_importance_sampling, whose chains begin at the prior's"
             )
@@ -184,7 +196,7 @@ def _support_of(generative: Any, recognition: AbstractRecognitionModel, x: Array
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
-def _row_function(s: _Settings) -> Callable[..., Any]:
+def _row_function(s: HarmonicSettings) -> Callable[..., Any]:
     def harmonic_of_row(
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
     ) -> tuple[Array, Array, Array, Array]:

@@ -18,6 +18,7 @@ from aevb.distributions import (
     rsample_and_log_prob,
     sample_and_log_prob,
 )
+from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
@@ -37,8 +38,23 @@ ACTIVE = 0.01
 _KL_DRAWS = 32
 # Densities q(z_i | x_j) that are computed at once, which bounds the memory.
 _PAIRS = 50_000
-# What the verdict calls nothing, strongly correlated, and far; and how near to log N the information is at its limit.
-_NOTHING, _CORRELATED, _FAR, _NEAR_LIMIT = 0.01, 0.8, 1.0, 1.0
+
+
+class Bounds(NamedTuple):
+    """A number of at least zero, between two estimates: one is below it in expectation, the other above."""
+
+    lower: Mean
+    upper: Mean
+
+    def interval(self, sigmas: float = 3.0) -> tuple[float, float]:
+        """From the lower estimate to the upper one, both with so many standard errors of room, and not below zero.
+
+        Example:
+            >>> Bounds(Mean(0.5, 0.25, 100), Mean(1.0, 0.5, 100)).interval()
+            (0.0, 2.5)
+        """
+        low, high = self
+        return max(low.value - sigmas * low.standard_error, 0.0), high.value + sigmas * high.standard_error
 
 
 class LatentDiagnostics(NamedTuple):
@@ -52,9 +68,10 @@ class LatentDiagnostics(NamedTuple):
     prior_scale: Float[np.ndarray, " J"]  # that of p(z_j)
     active: Bool[np.ndarray, " J"]  # variance_of_mean > 0.01 prior_scale^2
     correlation: Float[np.ndarray, "J J"]  # of the posterior means; NaN where one does not vary
-    mutual_information: Mean  # I_q(x; z), at most `mutual_information_limit`
-    mutual_information_limit: float  # log N of the N rows that the last two are estimated on
-    aggregate_kl: Mean  # D_KL(q(z) || p(z)), q(z) = 1/N sum_i q(z | x_i)
+    mutual_information: Bounds  # I_q(x; z); the lower one is at most `mutual_information_limit`
+    mutual_information_limit: float  # log N of the N rows that both are estimated on
+    aggregate_kl: Bounds  # D_KL(q(z) || p(z)), q(z) = E_x[q(z | x)]
+    num_saturated: int  # of these N rows: where the own q(z | x_i) has more density than all other rows' together
 
     @property
     def num_active(self) -> int:
@@ -62,7 +79,7 @@ class LatentDiagnostics(NamedTuple):
         return int(np.count_nonzero(self.active))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; NaN as None."""
+        """As plain values for JSON; what is not finite as None."""
         return {name: _plain(value) for name, value in {**self._asdict(), "num_active": self.num_active}.items()}
 
 
@@ -84,20 +101,32 @@ def latent_diagnostics(
     lives in (0, 1) is measured by its own yardstick. Where `aevb.distributions.location_and_scale` gives a median for
     the mean, it is the median here too. Angles are taken as numbers.
 
-    *The split of the KL* (Hoffman & Johnson 2016): with the aggregate posterior q(z) = 1/N sum_i q(z | x_i),
+    *The split of the KL* (Hoffman & Johnson 2016): with x from the population of the rows and the aggregate posterior
+    q(z) = E_x[q(z | x)],
 
-        1/N sum_i D_KL(q(z | x_i) || p(z)) = I_q(x; z) + D_KL(q(z) || p(z)),
+        E_x[D_KL(q(z | x) || p(z))] = I_q(x; z) + D_KL(q(z) || p(z)),
 
-    where I_q is the information that z has about which row it came from. One z_i ~ q(z | x_i) a row gives
-    I = mean[log q(z_i | x_i) - log q(z_i)] and mean[log q(z_i) - log p(z_i)]. The two add up to the sampled KL of these
-    rows, which differs from `kl` by the noise of z and, if there are more rows than `num_aggregate`, by theirs.
+    where I_q is the information that z has about which x it came from. q(z) is not known, only N rows are; so each part
+    is given from both sides. With one z_i ~ q(z | x_i) a row, put the mixture over the rows in the place of q(z):
 
-    q(z) is exactly the mixture over the N rows, with each z_i's own row in it: I and the aggregate KL are unbiased for
-    these N rows taken as the whole population. For the population behind them I is too low and the aggregate KL too
-    high by the same amount. As q(z_i) >= q(z_i | x_i) / N, **the estimate of I cannot exceed log N**
-    (`mutual_information_limit`), however much z tells; near it, what is missing from I has gone to the aggregate KL,
-    which then says nothing about the prior. (Without the own row neither would be a KL or an information, and the
-    estimates could be below zero or unbounded.)
+        own row in:   q_in(z_i)  = 1/N sum_j q(z_i | x_j)
+        own row out:  q_out(z_i) = 1/(N-1) sum_{j != i} q(z_i | x_j).
+
+    *Out*: given z_i the other rows are fresh, E[q_out(z_i)] = q(z_i), and by Jensen E[log q_out(z_i)] <= E[log q(z_i)].
+    So mean[log q(z_i | x_i) - log q_out(z_i)] is at least I in expectation, and mean[log q_out(z_i) - log p(z_i)] at
+    most the aggregate KL; it can be below zero.
+
+    *In*: given the rows, mean[log q(z_i | x_i) - log q_in(z_i)] is unbiased for the information between z and the
+    number of a row, the N rows being the whole population. Information is concave in the distribution of x, so that it
+    is at most I in expectation over the rows; and as the two parts add up to the same KL, mean[log q_in(z_i) -
+    log p(z_i)] is at least the aggregate KL. (Both sides of I are in Poole, Ozair, van den Oord, Alemi & Tucker 2019,
+    section 2.) As q_in(z_i) >= q(z_i | x_i) / N, **this estimate of I cannot exceed log N**
+    (`mutual_information_limit`), however much z tells. It is reached row by row: `num_saturated` counts the rows whose
+    own component outweighs all the others at z_i. With many of them the two sides lie far apart, and say so.
+
+    Either pair adds up to the sampled KL of these rows, which differs from `kl` by the noise of z and, if there are
+    more rows than `num_aggregate`, by theirs. The standard errors are of independent rows; to first order the mixture,
+    which the rows share, adds nothing to them.
 
     Args:
         generative: p(x, z) with a `prior()`; a VampPrior tied to the encoder.
@@ -110,8 +139,9 @@ def latent_diagnostics(
         batch_size: rows at once. Does not change the result beyond rounding.
 
     Raises:
-        TypeError: the generative model does not say what its prior is; q has no density at a given z.
-        ValueError: fewer than two rows; the KL is infinite, as q(z | x) reaches where p(z) has no density.
+        UnavailableError: the generative model does not say what its prior is; q has no density at a given z; the KL is
+            not finite, as q(z | x) reaches where p(z) has no density.
+        ValueError: fewer than two rows.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
@@ -119,7 +149,7 @@ def latent_diagnostics(
         >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
         >>> rows = np.random.default_rng(0).integers(0, 2, (50, 4)).astype(np.uint8)
         >>> d = latent_diagnostics(g, q, rows, jax.random.key(2))
-        >>> d.active.shape, d.correlation.shape, d.mutual_information.value <= d.mutual_information_limit
+        >>> d.active.shape, d.correlation.shape, d.mutual_information.lower.value <= d.mutual_information_limit
         ((2,), (2, 2), True)
     """
     num_aggregate = operator.index(num_aggregate)
@@ -130,7 +160,7 @@ def latent_diagnostics(
     if len(rows) < 2:
         raise ValueError(f"variances over rows need at least 2 rows, got {len(rows)}")
     if not isinstance(generative, AbstractPriorLikelihood):
-        raise TypeError(
+        raise UnavailableError(
             f"the KL to the prior needs prior(), but {type(generative).__name__} has only log_joint; derive it from "
             "AbstractPriorLikelihood"
         )
@@ -141,16 +171,19 @@ def latent_diagnostics(
     found: _OfRow = map_rows(_row_function(analytic, by_dimension), models, rows, kl_key, batch_size=batch_size)
     if not np.isfinite(found.kl).all():
         i = int(np.argmin(np.isfinite(found.kl)))
-        raise ValueError(
-            f"D_KL(q(z | x) || p(z)) of row {i} is {found.kl[i]}: q(z | x) reaches where p(z) has no density, or the "
-            "encoder overflows; give the two the same support"
+        raise UnavailableError(
+            f"D_KL(q(z | x) || p(z)) of row {i} (from 0) is {found.kl[i]}: q(z | x) reaches where p(z) has no density, "
+            "or the encoder overflows; give the two the same support"
         )
 
     if len(rows) > num_aggregate:
         chosen = jax.random.choice(choice_key, len(rows), (num_aggregate,), replace=False)
         rows = rows[np.sort(np.asarray(chosen))]
+    n = len(rows)
     z, log_q, log_p = map_rows(_draw, models, rows, draw_key, batch_size=batch_size)
-    log_aggregate = np.asarray(_log_aggregate(recognition, jnp.asarray(rows), z, max(1, _PAIRS // len(rows))))
+    aggregate = _log_aggregate(recognition, jnp.asarray(rows), z, max(1, _PAIRS // n))
+    own_in, own_out = (np.asarray(log_density, np.float64) for log_density in aggregate)
+    log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
 
     locs = np.asarray(found.loc, np.float64)
     variance = locs.var(axis=0, ddof=1)
@@ -164,111 +197,11 @@ def latent_diagnostics(
         prior_scale=np.asarray(prior_scale, np.float64),
         active=variance > ACTIVE * np.asarray(prior_scale, np.float64) ** 2,
         correlation=_correlation(locs),
-        mutual_information=mean(np.float64(log_q) - log_aggregate),  # 1/N sum_i log q(z_i | x_i) / q(z_i)
-        mutual_information_limit=float(np.log(len(rows))),
-        aggregate_kl=mean(np.float64(log_aggregate) - log_p),  # 1/N sum_i log q(z_i) / p(z_i)
+        mutual_information=Bounds(_mean(log_q - own_in), _mean(log_q - own_out)),
+        mutual_information_limit=float(np.log(n)),
+        aggregate_kl=Bounds(_mean(own_out - log_p), _mean(own_in - log_p)),
+        num_saturated=int(np.count_nonzero(log_q > own_out + np.log(n - 1))),
     )
-
-
-def collapse_verdict(diagnostics: LatentDiagnostics) -> str:
-    """What the diagnostics mean, in one to three sentences: collapse, doubled dimensions, a prior that does not fit.
-
-    Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
-        >>> q = jax.tree.map(jnp.zeros_like, q)  # q(z | x) = N(0, I) for every x
-        >>> d = latent_diagnostics(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
-        >>> print(collapse_verdict(d).split(":")[0])
-        The posterior has collapsed
-    """
-    d = diagnostics
-    sentences = [_activity(d), _correlated_pair(d), _fit_of_prior(d)]
-    return " ".join(s for s in sentences if s)
-
-
-# --- sentences --------------------------------------------------------------------------------------------------------
-
-
-def _activity(d: LatentDiagnostics) -> str:
-    num_dims, information = len(d.active), d.mutual_information
-    known = information.value - 3 * information.standard_error > _NOTHING
-    if d.num_active == 0 and not known:
-        cost = f", though it costs {d.kl.value:.1f} nats" if d.kl.value >= 0.1 else ""
-        return (
-            f"The posterior has collapsed: q(z | x) is nearly the same for every x, none of {num_dims} "
-            f"{_plural(num_dims)} is active, and z says nothing about x{cost}; try --kl-warmup or --free-bits."
-        )
-    if d.num_active == 0:
-        return (
-            f"No posterior mean moves with x, yet z carries {_nats(d)} about x through the shape of q(z | x) alone; "
-            "this is close to collapse, and --kl-warmup or --free-bits may help."
-        )
-    idle = num_dims - d.num_active
-    if idle == 0:
-        every = "The one latent dimension is" if num_dims == 1 else f"All {num_dims} latent dimensions are"
-        return f"{every} active; {'it carries' if num_dims == 1 else 'they carry'} {_nats(d)} about x."
-    is_are = "is" if d.num_active == 1 else "are"
-    head = f"{d.num_active} of {num_dims} latent dimensions {is_are} active and z carries {_nats(d)} about x;"
-    return f"{head} {_idle(d, idle)}."
-
-
-def _idle(d: LatentDiagnostics, idle: int) -> str:
-    """What the dimensions that do not follow x cost."""
-    rest = "the other one" if idle == 1 else f"the other {idle}"
-    if d.kl_per_dimension is None:
-        return f"{rest} {'does' if idle == 1 else 'do'} not follow x and could be left out"
-    largest = float(d.kl_per_dimension[~d.active].max())
-    each = "" if idle == 1 else " each"
-    if largest < _NOTHING:
-        return f"{rest} {'has' if idle == 1 else 'have'} a KL of less than {_NOTHING} nats{each} and could be left out"
-    return (
-        f"{rest} {'does' if idle == 1 else 'do'} not follow x but {'has' if idle == 1 else 'have'} a KL of up to "
-        f"{largest:.2g} nats{each}"
-    )
-
-
-def _correlated_pair(d: LatentDiagnostics) -> str:
-    both = d.active[:, None] & d.active[None, :] & ~np.eye(len(d.active), dtype=bool)
-    strength = np.where(both, np.abs(np.nan_to_num(d.correlation)), 0.0)
-    if strength.size == 0 or strength.max() <= _CORRELATED:
-        return ""
-    i, j = sorted(divmod(int(np.argmax(strength)), len(d.active)))
-    pairs = np.count_nonzero(np.triu(strength) > _CORRELATED)
-    others = "" if pairs == 1 else f" (and {pairs - 1} other pair{'s' if pairs > 2 else ''} above {_CORRELATED})"
-    return (
-        f"The means of dimensions {i} and {j} have a correlation of {d.correlation[i, j]:.2f}{others}: they tell much "
-        "the same, and fewer dimensions, or a posterior with a full covariance, may do as well."
-    )
-
-
-def _fit_of_prior(d: LatentDiagnostics) -> str:
-    if d.num_active and _at_limit(d):
-        return (
-            f"As {d.mutual_information.num_rows} rows cannot show more than {d.mutual_information_limit:.1f} nats, how "
-            "far the z of data are from the prior is not known."
-        )
-    if d.aggregate_kl.value - 3 * d.aggregate_kl.standard_error <= _FAR:
-        return ""
-    return (
-        f"The z of data are {d.aggregate_kl.value:.1f} nats from the prior: samples from p(z) come from places that "
-        "the decoder never saw; a prior that is learned (--prior mixture, vamp or flow) may mend it."
-    )
-
-
-def _nats(d: LatentDiagnostics) -> str:
-    """The information; at its limit, between what the rows show and the KL, which is never less."""
-    low, high = (f"{v:.1f}" if v >= 1 else f"{max(v, 0.0):.2g}" for v in (d.mutual_information.value, d.kl.value))
-    return f"between {low} and {high} nats" if _at_limit(d) and d.kl.value > float(low) else f"{low} nats"
-
-
-def _at_limit(d: LatentDiagnostics) -> bool:
-    """Too few rows for so much information: with I the true one, the estimate is log N - log(1 + N e^-I) or so."""
-    return d.mutual_information.value > d.mutual_information_limit - _NEAR_LIMIT
-
-
-def _plural(num_dims: int) -> str:
-    return "latent dimension" if num_dims == 1 else "latent dimensions"
 
 
 # --- estimates --------------------------------------------------------------------------------------------------------
@@ -309,8 +242,10 @@ def _draw(
 @eqx.filter_jit
 def _log_aggregate(
     recognition: AbstractRecognitionModel, rows: Array, z: Float[Array | np.ndarray, "N *z"], chunk_size: int
-) -> Float[Array, " N"]:
-    """log q(z_i) = log 1/N sum_j q(z_i | x_j), over `chunk_size` rows x_j at a time."""
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """log q_in(z_i) and log q_out(z_i), the mixtures over all rows x_j and over those with j != i, `chunk_size` rows
+    at a time.
+    """
     n = len(rows)
     index = jnp.arange(-(-n // chunk_size) * chunk_size).reshape(-1, chunk_size)
     z = jnp.asarray(z)
@@ -318,13 +253,16 @@ def _log_aggregate(
     def densities(row: Array) -> Float[Array, " N"]:
         return posterior_of(recognition, row.astype(float)).log_prob(z)  # made anew inside
 
-    def add_chunk(total: Array, j: Array) -> tuple[Array, None]:
+    def add_chunk(totals: tuple[Array, Array], j: Array) -> tuple[tuple[Array, Array], None]:
         each = jax.vmap(densities)(rows[jnp.minimum(j, n - 1)])
         each = jnp.where(j[:, None] < n, each, -jnp.inf)  # what fills up the last chunk weighs nothing
-        return jnp.logaddexp(total, jax.nn.logsumexp(each, axis=0)), None
+        others = jnp.where(j[:, None] == jnp.arange(n), -jnp.inf, each)
+        parts = (jax.nn.logsumexp(each, axis=0), jax.nn.logsumexp(others, axis=0))
+        return (jnp.logaddexp(totals[0], parts[0]), jnp.logaddexp(totals[1], parts[1])), None
 
-    total, _ = jax.lax.scan(add_chunk, jnp.full(n, -jnp.inf, jnp.result_type(float)), index)
-    return total - jnp.log(jnp.asarray(n, total.dtype))
+    nothing = jnp.full(n, -jnp.inf, jnp.result_type(float))
+    (every, others), _ = jax.lax.scan(add_chunk, (nothing, nothing), index)
+    return every - jnp.log(jnp.asarray(n, every.dtype)), others - jnp.log(jnp.asarray(n - 1, others.dtype))
 
 
 def _has_closed_form(
@@ -338,7 +276,7 @@ def _has_closed_form(
 
     try:
         eqx.filter_eval_shape(of_models, (generative, recognition))
-    except TypeError:
+    except UnavailableError:
         return False
     return True
 
@@ -356,11 +294,18 @@ def _correlation(locs: Float[np.ndarray, "N J"]) -> Float[np.ndarray, "J J"]:
     return np.asarray(centred.T @ centred / len(locs) / np.outer(sd, sd))
 
 
+def _mean(values: Float[np.ndarray, " N"]) -> Mean:
+    """Where a row alone is at a z, its other rows have no density there at all: the mean is infinite, its error too."""
+    if np.isfinite(values).all():
+        return mean(values)
+    return Mean(float(np.sum(values)), float("inf"), len(values))
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mean):
+    if isinstance(value, Mean | Bounds):
         return {name: _plain(v) for name, v in value._asdict().items()}
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, list):
         return [_plain(v) for v in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

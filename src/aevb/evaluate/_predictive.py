@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
+from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
@@ -103,7 +104,7 @@ def posterior_predictive_check(
     key: PRNGKeyArray,
     *,
     statistics: Mapping[str, Statistic] | None = None,
-    num_replicates: int = 100,
+    num_replicates: int = 299,
     kind: Kind = "posterior",
     batch_size: int = 500,
 ) -> PredictiveCheck:
@@ -127,13 +128,15 @@ def posterior_predictive_check(
         statistics: by name: functions of an (N, D) NumPy matrix (of all of x's axes made one) that return a number.
             None: `STATISTICS`: mean, sd, sd of the rows' sums, share of zeros, min, max, mean absolute correlation of
             adjacent columns.
-        num_replicates: R; one of them is in memory at a time.
+        num_replicates: R; one of them is in memory at a time. To test S statistics at once at 5 % together, each
+            p-value must be able to fall to 0.05 / S: R >= 40 S - 1. The default is enough for seven.
         kind: where z comes from.
         batch_size: rows at once; does not change the result beyond rounding.
 
     Raises:
-        TypeError: the model has no `likelihood` to draw x from given z; use the kind "prior".
-        ValueError: no rows, no replicates, no statistics, or a statistic that is no finite number.
+        UnavailableError: the model has no `likelihood` to draw x from given z (use the kind "prior"), or a statistic of
+            the data or of a replicate is no finite number.
+        ValueError: no rows, no replicates, no statistics, or rows of another shape than the model's x.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
@@ -151,7 +154,7 @@ def posterior_predictive_check(
     if len(rows) == 0:
         raise ValueError("there are 0 rows to check")
     if kind == "posterior" and not isinstance(generative, AbstractPriorLikelihood):
-        raise TypeError(
+        raise UnavailableError(
             f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
             "draw it from; derive it from AbstractPriorLikelihood, or use kind='prior'"
         )
@@ -167,7 +170,7 @@ def posterior_predictive_check(
     replicated = np.empty((num_replicates, len(chosen)))
     for r in range(num_replicates):
         x_rep = map_rows(fn, (generative, recognition), rows, jax.random.fold_in(key, r), batch_size=batch_size)
-        replicated[r] = _compute(chosen, x_rep, f"replicate {r}")
+        replicated[r] = _compute(chosen, x_rep, f"replicate {r + 1}")
 
     above, below = np.sum(replicated >= observed, axis=0), np.sum(replicated <= observed, axis=0)
     p_values = np.minimum(2 * (1 + np.minimum(above, below)) / (num_replicates + 1), 1.0)
@@ -195,5 +198,7 @@ def _compute(statistics: Mapping[str, Statistic], rows: np.ndarray, whose: str) 
     values = np.array([float(statistic(matrix)) for statistic in statistics.values()])
     if not np.all(np.isfinite(values)):
         name = list(statistics)[int(np.argmin(np.isfinite(values)))]
-        raise ValueError(f"the statistic {name!r} of {whose} is not a finite number, so that it cannot be compared")
+        raise UnavailableError(
+            f"the statistic {name!r} of {whose} is not a finite number, so that it cannot be compared"
+        )
     return values

@@ -1,5 +1,7 @@
 """The autoregressive network of a flow: output j sees the context and the inputs before j (MADE)."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,9 @@ class MaskedNetwork(eqx.Module):
     Every unit has a degree: the context's numbers 0, z_j has j, hidden units 0 .. J-1 in turn, r_j and m_j have j. A
     weight between a unit of degree a and the next layer's unit of degree b is kept where b >= a, into the outputs
     where b > a; the others are held at zero. So degree 0 sees the context only. Germain et al. (2015), eqs. 8-9.
+
+    A layer of fewer than J units cannot have every degree: its degrees are spread over 0 .. J-1, and weights that lead
+    straight from the inputs to the outputs (section 4.2 there) carry what would otherwise not be seen.
 
     The weights of the outputs are of the order of 0.01, so that both start near zero.
 
@@ -36,6 +41,7 @@ class MaskedNetwork(eqx.Module):
     """
 
     layers: tuple[Linear, ...]
+    direct: Float[Array, "in out"] | None
     latent_dim: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
@@ -54,6 +60,9 @@ class MaskedNetwork(eqx.Module):
             *(Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], hidden, keys, strict=True)),
             Linear(sizes[-1], 2 * latent_dim, "paper", key=last),
         )
+        narrow = min(hidden, default=latent_dim) < latent_dim
+        shape = (sizes[0], 2 * latent_dim)
+        self.direct = 0.01 * jax.random.normal(jax.random.fold_in(key, 1), shape) if narrow else None
         self.latent_dim, self.activation = latent_dim, activation
 
     def __call__(
@@ -61,20 +70,31 @@ class MaskedNetwork(eqx.Module):
     ) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
         """(r, m) at one z."""
         f = ACTIVATIONS[self.activation]
-        h = jnp.concatenate([context.astype(z.dtype), z])
+        inputs = h = jnp.concatenate([context.astype(z.dtype), z])
         masks = self.masks()
         for layer, mask in zip(self.layers[:-1], masks[:-1], strict=True):
             h = f(row_times_matrix(h, jnp.where(mask, layer.weight, 0.0)) + layer.bias)
         last = self.layers[-1]
-        r, m = jnp.split(row_times_matrix(h, jnp.where(masks[-1], last.weight, 0.0)) + last.bias, 2)
+        out = row_times_matrix(h, jnp.where(masks[-1], last.weight, 0.0)) + last.bias
+        if self.direct is not None:
+            before = self._degrees()[0]
+            out = out + row_times_matrix(inputs, jnp.where(self._into_outputs(before), self.direct, 0.0))
+        r, m = jnp.split(out, 2)
         return r, m
 
     def masks(self) -> list[np.ndarray]:
         """One (in, out) array per layer, true where the weight is kept. Made from the sizes, so that none is stored."""
+        degrees = self._degrees()
+        masks = [after >= before[:, None] for before, after in itertools.pairwise(degrees)]
+        return [*masks, self._into_outputs(degrees[-1])]
+
+    def _degrees(self) -> list[np.ndarray]:
+        """Of the units of each layer, that of the inputs first and that of the outputs left out."""
         j = self.latent_dim
         context_dim = self.layers[0].weight.shape[0] - j
-        hidden = [np.arange(layer.weight.shape[1]) % j for layer in self.layers[:-1]]
-        before = [np.concatenate([np.zeros(context_dim, int), np.arange(1, j + 1)]), *hidden]
-        masks = [after >= a[:, None] for a, after in zip(before[:-1], hidden, strict=True)]
-        masks.append(np.tile(np.arange(1, j + 1), 2) > before[-1][:, None])
-        return masks
+        sizes = [layer.weight.shape[1] for layer in self.layers[:-1]]
+        hidden = [np.arange(n) % j if n >= j else np.arange(n) * j // n for n in sizes]
+        return [np.concatenate([np.zeros(context_dim, int), np.arange(1, j + 1)]), *hidden]
+
+    def _into_outputs(self, degrees: np.ndarray) -> np.ndarray:
+        return np.tile(np.arange(1, self.latent_dim + 1), 2) > degrees[:, None]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import Distribution
+from aevb.distributions import Distribution, support_depends_on_parameters
 
 
 class Mixture(Distribution):
@@ -34,6 +34,11 @@ class Mixture(Distribution):
     def support(self) -> Any:
         """That of the first component; all have the same."""
         return self._one(0).support
+
+    @property
+    def support_moves(self) -> bool:
+        """Whether the parameters of the components move the edges of theirs."""
+        return support_depends_on_parameters(self._one(0))
 
     @property
     def has_rsample(self) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import FAMILIES, supports_within
+from aevb.distributions import FAMILIES, family_lies_within
 
 from ._contracts import AbstractRecognitionModel
 from ._networks import ACTIVATIONS, Activation, Initialization
@@ -25,6 +25,7 @@ from ._vae import (
 Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 _FLOWS = ("iaf", "coupling")
 _MIXTURES = ("mixture", "vamp")
+_HEAVY = ("cauchy", "student-t")  # E[z^2] is infinite, or can be
 
 POSTERIORS: tuple[str, ...] = (
     "gaussian",
@@ -38,7 +39,7 @@ PRIORS: tuple[str, ...] = (
     "normal",
     *_MIXTURES,
     "flow",
-    *(name for name in FAMILIES if name != "normal" and any(supports_within(q, name) for q in FAMILIES)),
+    *(name for name in FAMILIES if name != "normal" and any(family_lies_within(q, name) for q in FAMILIES)),
 )
 
 
@@ -118,7 +119,7 @@ class Architecture:
                 f"the posterior {self.posterior!r} moves the edges of its support, so that the prior 'vamp', a mixture "
                 "of such posteriors, has no density at most z; choose a prior on the whole real line"
             )
-        if self.prior != "vamp" and not supports_within(_like(self.posterior), _like(self.prior)):
+        if self.prior != "vamp" and not family_lies_within(_like(self.posterior), _like(self.prior)):
             raise ValueError(
                 f"the posterior {self.posterior!r} puts z where the prior {self.prior!r} has no density, and the KL "
                 "between them is infinite; choose a prior whose support holds the posterior's, or prior 'vamp'"
@@ -140,20 +141,35 @@ def _like(name: str) -> str:
 def choose_latents(posterior: str, prior: str) -> tuple[str, str]:
     """Names in the place of "auto": a Gaussian posterior and the prior N(0, I), or else what has the other's support.
 
+    A posterior of a family that does not live on the whole real line is given its own family's standard member: under
+    N(0, I) a half-line costs log 2 nats a dimension for ever, and most of the prior's draws would be decoded from where
+    no x ever was. So is one whose tails make its KL from N(0, I) infinite (Cauchy, Student's t). Where no member keeps
+    to the standard one's edges: pareto and reciprocal are given the log-normal, which has a density wherever they lie
+    and whose KL is finite for all of them; uniform and triangular, which can lie anywhere, N(0, I).
+
     Args:
         posterior: one of `POSTERIORS`, or "auto".
         prior: one of `PRIORS`, or "auto".
 
     Example:
-        >>> choose_latents("auto", "auto"), choose_latents("auto", "gamma"), choose_latents("dirichlet", "auto")
-        (('gaussian', 'normal'), ('gamma', 'gamma'), ('dirichlet', 'dirichlet'))
+        >>> choose_latents("auto", "auto"), choose_latents("auto", "gamma"), choose_latents("gamma", "auto")
+        (('gaussian', 'normal'), ('gamma', 'gamma'), ('gamma', 'gamma'))
     """
     if prior == "auto":
-        prior = "normal" if posterior == "auto" or supports_within(_like(posterior), "normal") else posterior
+        prior = _prior_for(posterior)
     if posterior == "auto":
-        family = next(name for name in ("normal", prior, "beta") if supports_within(name, _like(prior)))
+        family = next(name for name in ("normal", prior, "beta") if family_lies_within(name, _like(prior)))
         posterior = "gaussian" if family == "normal" else family
     return posterior, prior
+
+
+def _prior_for(posterior: str) -> str:
+    if posterior not in FAMILIES:
+        return "normal"
+    family = FAMILIES[posterior]
+    if any(family.movable):
+        return "log-normal" if family.support == "positive" else "normal"
+    return "normal" if family.support == "real" and posterior not in _HEAVY else posterior
 
 
 def build(

@@ -1,4 +1,4 @@
-"""The variational auto-encoder's parts: the paper's Appendix C, one class per network-with-a-distribution."""
+"""The auto-encoder's parts, one class per network-with-a-distribution: those of Appendix C, and two more decoders."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ class StandardNormalPrior(AbstractPriorLikelihood):
 
 
 class Decoder(AbstractPriorLikelihood):
-    """What both decoders below share: p(z) is the distribution of a module, `latent_prior`."""
+    """What the decoders below share: p(z) is the distribution of a module, `latent_prior`."""
 
     latent_prior: eqx.AbstractVar[AbstractPrior]
 

@@ -7,6 +7,9 @@ from ._make import Report as Report
 from ._make import make_report as make_report
 from ._page import numbers as numbers
 from ._page import save_report as save_report
+from ._sections import Answer as Answer
+from ._sections import Section as Section
+from ._settings import WORDS as WORDS
 from ._settings import ReportSettings as ReportSettings
-from ._verdicts import cells as cells
-from ._verdicts import nats as nats
+from ._text import cells as cells
+from ._text import nats as nats

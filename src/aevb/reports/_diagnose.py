@@ -1,7 +1,7 @@
 """The diagnostics of a fitted model, one function each: what it found, in plain words, and what is pictured."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,14 +9,17 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from aevb import evaluate
+from aevb.errors import UnavailableError
 from aevb.fitted import FittedModel, Key
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
-from . import _verdicts
-from ._log_p import Progress
+from ._log_p import LogP, Progress
+from ._settings import WORDS
+from ._text import plain
 
 # Each is a matter of seconds to a minute for an image model.
-LATENT_ROWS, GAP_ROWS, SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 10_000, 50, 500, 1000, 1000, 500
+LATENT_ROWS, GAP_ROWS, GAP_SAMPLES = 10_000, 50, 1000
+SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
 
 class Subject(NamedTuple):
@@ -25,8 +28,9 @@ class Subject(NamedTuple):
     fitted: FittedModel
     x: np.ndarray  # held-out rows as the models see them, (N, D)
     chosen: np.ndarray  # of those that log p(x) was estimated on, (M,)
-    log_p: np.ndarray | None  # of these, (M,), nats
+    log_p: LogP | None  # of these
     train: np.ndarray | None  # training rows as the models see them
+    trained_on: np.ndarray | None = None  # (N,), which of the held-out rows the model was trained on after all
 
     @property
     def models(self) -> tuple[AbstractGenerativeModel, AbstractRecognitionModel]:
@@ -38,12 +42,27 @@ class Finding(NamedTuple):
     """One diagnostic's part of the report."""
 
     content: dict[str, Any]
-    verdict: str
+    headline: str  # one line
+    verdict: str  # the details; may be empty
     pictured: dict[str, Any]
+    advice: str = ""  # what to do about it; may be empty
+
+    @classmethod
+    def of(cls, content: dict[str, Any], verdict: evaluate.Verdict, pictured: dict[str, Any]) -> "Finding":
+        """With the words of `aevb.evaluate`."""
+        return cls(content, verdict.headline, verdict.details, pictured, verdict.advice)
+
+    @property
+    def words(self) -> str:
+        """Headline, details and advice."""
+        return " ".join(part for part in (self.headline, self.verdict, self.advice) if part)
 
 
 def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Finding]]:
-    """Each diagnostic that suits the model, by name. One that this family of models has not says why."""
+    """Each diagnostic that suits the model, by name. One that this family of models has not says why.
+
+    No other error is an answer: one of a user's own model is raised.
+    """
     stages: dict[str, Callable[[Subject], Finding]] = {"latent": _latent}
     if not subject.fitted.preprocessing.grey:  # without a likelihood there is no model of the data to hold against them
         stages |= {
@@ -56,65 +75,114 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
         on_progress(name, done, len(stages))
         try:
             yield name, stage(subject)
-        except (TypeError, ValueError) as error:
-            yield name, Finding({"left_out": str(error)}, f"No {name} check: {error}.", {})
+        except UnavailableError as error:
+            yield name, Finding({"left_out": str(error)}, f"No {name} check.", f"The reason: {error}.", {})
     on_progress("diagnostics", len(stages), len(stages))
 
 
-def plain(m: evaluate.Mean) -> dict[str, float]:
-    """A mean for the report."""
-    return {"mean": m.value, "standard_error": m.standard_error}
-
-
 def _latent(subject: Subject) -> Finding:
+    _at_least_two(subject.x)
     key = subject.fitted.evaluation_key(Key.LATENT)
     # An inverse autoregressive flow needs J passes for each of the N^2 densities.
     num_aggregate = 500 if subject.fitted.architecture.posterior == "iaf" else 2000
     d = evaluate.latent_diagnostics(*subject.models, subject.x[:LATENT_ROWS], key, num_aggregate=num_aggregate)
-    return Finding(d.to_dict(), evaluate.collapse_verdict(d), {"latent": d})
+    return Finding.of(d.to_dict(), evaluate.collapse_verdict(d), {"latent": d})
 
 
 def _gaps(subject: Subject) -> Finding:
     rows = subject.x[subject.chosen[:GAP_ROWS]]
-    content: dict[str, Any] = {"num_rows": len(rows)}
-    for family in get_args(evaluate.GaussianFamily):
-        key = subject.fitted.evaluation_key(Key.GAPS)
-        gaps = evaluate.inference_gaps(*subject.models, rows, key, family=family)
-        if subject.log_p is not None:
-            # Both are lower bounds in expectation: the larger one is nearer to log p(x), as Cremer et al. take it.
-            log_p = np.maximum(subject.log_p[:GAP_ROWS], gaps.log_likelihood)
-            gaps = gaps._replace(
-                log_likelihood=log_p, approximation_gap=log_p - gaps.optimised_elbo, gap=log_p - gaps.elbo
-            )
-        content[family] = {name: plain(value) for name, value in gaps.means._asdict().items()}
-    return Finding(content, _verdicts.of_gaps(content), {})
+    key = subject.fitted.evaluation_key(Key.GAPS)
+    # Which log p(x) is taken is decided before any value is known: the larger of two noisy ones would be too high.
+    if subject.log_p is None:
+        gaps = evaluate.gaps_by_family(*subject.models, rows, key, num_samples=GAP_SAMPLES)
+        log_p, words = _own_log_p(gaps["full-covariance"]), "importance sampling from Gaussians of full covariance"
+    else:
+        log_p, words = subject.log_p.take(GAP_ROWS), WORDS[subject.log_p.method]
+        value, error = log_p.per_row["log_likelihood"], log_p.error
+        gaps = evaluate.gaps_by_family(
+            *subject.models, rows, key, log_likelihood=value, log_likelihood_error=error, num_samples=GAP_SAMPLES
+        )
+    in_doubt = log_p.in_doubt
+    content: dict[str, Any] = {
+        "num_rows": len(rows),
+        "log_p": {"method": words, "rows_in_doubt": int(np.sum(in_doubt)), **_trust(log_p.per_row)},
+    }
+    for family, found in gaps.items():
+        content[family] = {name: plain(value) for name, value in found.means._asdict().items()}
+    verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
+    return Finding.of(content, verdict, {})
+
+
+def _own_log_p(full: evaluate.InferenceGaps) -> LogP:
+    per_row = {
+        "log_likelihood": full.log_likelihood,
+        "standard_error": full.standard_error.log_likelihood,
+        "effective_sample_size": full.effective_sample_size,
+        "khat": full.khat,
+    }
+    return LogP("is", GAP_SAMPLES, per_row)
+
+
+def _trust(per_row: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of the estimates of log p(x): the median and the worst of each number."""
+    worst = {"effective_sample_size": np.min, "khat": np.max}
+    return {
+        name: {"median": float(np.median(per_row[name])), "worst": float(of(per_row[name]))}
+        for name, of in worst.items()
+        if name in per_row
+    }
 
 
 def _calibration(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Key.CALIBRATION)
     found = evaluate.simulation_based_calibration(*subject.models, key, num_simulations=SIMULATIONS)
-    return Finding(found.to_dict(), evaluate.calibration_verdict(found), {"calibration": found})
+    return Finding.of(found.to_dict(), evaluate.calibration_verdict(found), {"calibration": found})
 
 
 def _predictive(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Key.PREDICTIVE)
     check = evaluate.posterior_predictive_check(*subject.models, subject.x[subject.chosen[:PREDICTIVE_ROWS]], key)
-    return Finding(check.to_dict(), _verdicts.of_predictive(check), {})
+    return Finding.of(check.to_dict(), evaluate.predictive_verdict(check), {})
 
 
 def _generation(subject: Subject) -> Finding:
+    _at_least_two(subject.x)
     keys = jax.random.split(subject.fitted.evaluation_key(Key.GENERATION), GENERATED)
     samples = np.asarray(_ancestral(subject.fitted.generative, keys))
+    broken = np.count_nonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
+    if broken:
+        raise UnavailableError(f"{broken} of {len(samples):,} samples of the model hold a value that is not finite")
     columns = evaluate.column_statistics(samples, subject.x)
     content: dict[str, Any] = {"num_samples": len(samples), "columns": columns.to_dict()}
-    verdict = _verdicts.of_columns(columns, subject.fitted.columns)
-    pictured = {"samples": samples}
+    verdict, pictured = evaluate.columns_verdict(columns, subject.fitted.columns), {"samples": samples}
     if subject.train is not None:
-        near = evaluate.nearest_rows(samples[:COMPARED], subject.train, held_out=subject.x[:COMPARED])
-        content["memorisation"] = evaluate.memorisation(near)._asdict()
-        verdict += " " + evaluate.memorisation_verdict(near)
-        pictured["nearest"] = subject.train[near.row_index[:, 0]]
-    return Finding(content, verdict, pictured)
+        copies, nearest = _copies(subject, samples, subject.train, content)
+        # Whether rows are copied comes first: it is the graver question.
+        details = " ".join(part for part in (copies.details, *verdict) if part)
+        verdict = evaluate.Verdict(copies.headline, details, copies.advice)
+        pictured["nearest"] = nearest
+    return Finding.of(content, verdict, pictured)
+
+
+def _copies(
+    subject: Subject, samples: np.ndarray, train: np.ndarray, content: dict[str, Any]
+) -> tuple[evaluate.Verdict, np.ndarray]:
+    """Of the held-out rows those come first that the model was not trained on."""
+    known = np.zeros(len(subject.x), bool) if subject.trained_on is None else subject.trained_on
+    held_out = np.argsort(known, kind="stable")[:COMPARED]
+    near = evaluate.nearest_rows(samples[:COMPARED], train, held_out=subject.x[held_out])
+    try:
+        content["memorisation"] = evaluate.memorisation(near, known[held_out])._asdict()
+        verdict = evaluate.memorisation_verdict(near, known[held_out])
+    except UnavailableError as error:
+        content["memorisation"] = {"left_out": str(error)}
+        verdict = evaluate.Verdict("No check of copies.", f"The reason: {error}.")
+    return verdict, train[near.row_index[:, 0]]
+
+
+def _at_least_two(x: np.ndarray) -> None:
+    if len(x) < 2:
+        raise UnavailableError(f"a spread over rows needs 2 rows or more, and there is {len(x)}")
 
 
 @eqx.filter_jit

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aevb.evaluate import Calibration, LatentDiagnostics
-from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, save_figure
+from aevb.evaluate import KHAT_LIMIT, Calibration, LatentDiagnostics
+from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, is_image, save_each
 
 from ._make import Report
 from ._settings import WORDS
-from ._verdicts import KHAT_LIMIT
 
 OURS, OTHER, LINE = TRAIN, VALIDATION, "0.35"
+_FEW_DIMENSIONS = 20
 
 
-def save_report_figures(report: Report, directory: Path, event_shape: tuple[int, ...]) -> list[Path]:
-    """Write the figures that the report has something for, and return their paths."""
+def save_report_figures(
+    report: Report, directory: Path, on_failure: Callable[[str], object] | None = None
+) -> list[Path]:
+    """Write the figures that the report has something for, and return their paths; see `plots.save_each`."""
     drawings: dict[str, Callable[[Figure], object]] = {"log_likelihood": lambda f: draw_log_likelihood(report, f)}
     if report.latent is not None:
         latent = report.latent
@@ -28,14 +30,18 @@ def save_report_figures(report: Report, directory: Path, event_shape: tuple[int,
     if report.calibration is not None:
         calibration = report.calibration
         drawings["calibration"] = lambda f: draw_calibration(calibration, f)
-    if len(event_shape) == 2:
-        lowest = report.rows[report.lowest].reshape(-1, *event_shape)
-        drawings["lowest_rows"] = lambda f: _titled(f, lowest, "rows with the lowest log p(x), lowest first")
+    shape = report.event_shape
+    if is_image(shape):
+        lowest = report.lowest_rows.reshape(-1, *shape)
+        drawings["lowest_rows"] = lambda f: _titled(f, lowest, f"rows with the lowest {_score(report)}")
         if report.samples is not None and report.nearest is not None:
-            pairs = _interleaved(report.samples, report.nearest, event_shape)
-            title = "above: ancestral samples; below each: the nearest training row"
-            drawings["nearest_rows"] = lambda f: _titled(f, pairs, title)
-    return [save_figure(directory / f"{name}.png", draw) for name, draw in drawings.items()]
+            pairs = _interleaved(report.samples, report.nearest, shape)
+            drawings["nearest_rows"] = lambda f: _titled(f, pairs, "samples, and below each the nearest training row")
+    return save_each(drawings, directory, on_failure)
+
+
+def _score(report: Report) -> str:
+    return "log p(x)" if report.per_row else "ELBO" if "elbo" in report.content else "objective"
 
 
 def draw_log_likelihood(report: Report, figure: Figure) -> None:
@@ -64,18 +70,22 @@ def draw_log_likelihood(report: Report, figure: Figure) -> None:
 
 
 def draw_latent_dimensions(latent: LatentDiagnostics, figure: Figure) -> None:
-    """KL of each dimension where it has one, and the variance of the posterior means, largest first."""
+    """KL of each dimension where it has one, and the variance of the posterior means.
+
+    Few dimensions stand in their own order; of many the largest come first.
+    """
     kl = latent.kl_per_dimension
     panels = 1 if kl is None else 2
-    order = np.argsort(-(latent.variance_of_mean if kl is None else kl))
-    axes = [_axes(figure, (max(7.0, 0.14 * len(order)), 2.6 * panels), panels, i) for i in range(panels)]
+    size = latent.variance_of_mean if kl is None else kl
+    order = np.arange(len(size)) if len(size) <= _FEW_DIMENSIONS else np.argsort(-size)
+    axes = [_axes(figure, (max(6.4, 0.14 * len(order)), 2.0 * panels), panels, i) for i in range(panels)]
     at = np.arange(len(order))
     colors = np.where(latent.active[order], OURS, "0.75")
     if kl is not None:
-        axes[0].bar(at, kl[order], color=colors)
+        axes[0].bar(at, kl[order], color=colors, width=0.6)
         axes[0].set(ylabel="KL, nats")
     share = latent.variance_of_mean / latent.prior_scale**2
-    axes[-1].bar(at, np.maximum(share[order], 1e-6), color=colors)
+    axes[-1].bar(at, np.maximum(share[order], 1e-6), color=colors, width=0.6)
     axes[-1].axhline(0.01, color=LINE, linestyle="--", linewidth=1)
     axes[-1].set(yscale="log", ylabel="variance of mean\n/ prior variance", xlabel="latent dimension")
     names = [str(j + 1) for j in order]
@@ -92,8 +102,8 @@ def draw_khat(khat: np.ndarray, figure: Figure) -> None:
     ax.hist(np.clip(finite, -1.0, 2.0), bins=np.linspace(-1.0, 2.0, 61), color=OURS, alpha=0.6)
     ax.axvline(KHAT_LIMIT, color=LINE, linestyle="--", linewidth=1)
     share = float(np.mean(khat > KHAT_LIMIT))
-    ax.set(xlabel=f"k-hat of the importance weights; right of {KHAT_LIMIT} they cannot be trusted", ylabel="rows")
-    ax.set_title(f"{100 * share:.1f} % of the rows have weights with too heavy a tail", loc="left")
+    ax.set(xlabel="k-hat of the importance weights", ylabel="rows")
+    ax.set_title(f"{100 * share:.1f} % of the rows have a k-hat above {KHAT_LIMIT}", loc="left")
 
 
 def draw_calibration(calibration: Calibration, figure: Figure) -> None:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,8 +17,68 @@ from aevb.errors import ModelFileError
 from aevb.fitted import FittedModel
 
 from ._settings import ReportSettings
+from ._text import plain
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+# Nats of error below which a row counts as resolved by quadrature: twice its tolerance, for rounding.
+RESOLVED = 0.002
+# So many chains or posterior samples that are effective are too few.
+_FEW = 2.0
+
+
+class LogP(NamedTuple):
+    """An estimate of log p(x) of M rows, and how far it can be trusted."""
+
+    method: str  # of `ReportSettings`
+    num_samples: int
+    per_row: Mapping[str, np.ndarray]  # what the method tells of each row, (M,) each
+
+    def take(self, num_rows: int) -> "LogP":
+        """Of the first rows."""
+        return self._replace(per_row={name: values[:num_rows] for name, values in self.per_row.items()})
+
+    def shifted(self, nats: float) -> "LogP":
+        """With log p(x) in other units."""
+        moved = np.asarray(self.per_row["log_likelihood"], np.float64) + nats
+        return self._replace(per_row={**self.per_row, "log_likelihood": moved})
+
+    @property
+    def error(self) -> np.ndarray:
+        """Of log p(x), in nats: a standard error, or what quadrature knows of its own."""
+        return self.per_row["error" if self.method == "quadrature" else "standard_error"]
+
+    @property
+    def in_doubt(self) -> np.ndarray:
+        """Rows in which neither the estimate nor its error can be trusted."""
+        if self.method == "quadrature":
+            return ~(self.error <= RESOLVED)
+        effective = self.per_row["effective_sample_size"]
+        if self.method == "is":
+            return evaluate.untrustworthy(self.per_row["khat"], effective, self.error, self.num_samples)
+        return effective < _FEW  # a single chain or sample carries the estimate
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mean over the rows, and what is known of its error, as plain values."""
+        of_rows = evaluate.mean(self.per_row["log_likelihood"])
+        summary: dict[str, Any] = {**plain(of_rows), "num_rows": of_rows.num_rows}
+        summary["rows_in_doubt"] = int(self.in_doubt.sum())
+        errors = self.error.astype(np.float64)
+        if self.method == "quadrature":
+            return {**summary, "largest_error": float(np.max(errors))}
+        # What other random numbers would change, the rows being these: part of the standard error over rows.
+        summary["standard_error_by_samples"] = float(np.sqrt(np.sum(errors**2)) / len(errors))
+        effective = self.per_row["effective_sample_size"]
+        summary["effective_sample_size"] = {"median": float(np.median(effective)), "smallest": float(np.min(effective))}
+        if "khat" in self.per_row:
+            khat = self.per_row["khat"]
+            above = None if np.isnan(khat).any() else float(np.mean(khat > evaluate.KHAT_LIMIT))
+            summary["khat"] = {"median": float(np.median(khat)), "largest": float(np.max(khat))}
+            summary["khat"]["share_above_0.7"] = above
+        if "acceptance" in self.per_row:
+            summary["acceptance"] = float(np.mean(self.per_row["acceptance"]))
+        return summary
 
 
 def log_p_of_rows(
@@ -43,7 +103,7 @@ def log_p_of_rows(
         on_progress: called after each block.
 
     Raises:
-        TypeError, ValueError: the method cannot be used with this model; says why.
+        UnavailableError: the method cannot be used with this model; says why.
         OutputError: `unfinished` cannot be written.
     """
     block = _block_size(fitted, settings)
@@ -54,7 +114,8 @@ def log_p_of_rows(
     while done < len(x):
         rows = x[done : done + block]
         # The last block is filled up, or its shape would be compiled anew.
-        filled = np.concatenate([rows, np.repeat(rows[-1:], block - len(rows), axis=0)]) if done else rows
+        fill = done and settings.method != "quadrature"
+        filled = np.concatenate([rows, np.repeat(rows[-1:], block - len(rows), axis=0)]) if fill else rows
         found = _method(fitted, filled, key, settings, done)
         parts.append({name: values[: len(rows)] for name, values in found.items()})
         done += len(rows)
@@ -73,6 +134,8 @@ def _method(
     models = (fitted.generative, fitted.recognition)
     assert settings.num_samples is not None
     found: Any
+    if settings.method == "quadrature":
+        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x)._asdict())
     if settings.method == "is":
         found = evaluate.importance_sampling(*models, x, key, num_samples=settings.num_samples, first_row=first_row)
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")
@@ -82,23 +145,20 @@ def _method(
             *models,
             x,
             key,
-            num_chains=settings.num_samples,
-            num_distributions=settings.num_distributions,
-            num_leapfrog=settings.num_leapfrog,
-            schedule=settings.schedule,
-            start=settings.start,
+            settings.annealing(),
             first_row=first_row,
         )
     else:
-        found = evaluate.harmonic_log_likelihood(
-            *models, x, key, num_samples=settings.num_samples, num_leapfrog=settings.num_leapfrog, first_row=first_row
-        )
+        chains = evaluate.HarmonicSettings(num_samples=settings.num_samples, num_leapfrog=settings.num_leapfrog)
+        found = evaluate.harmonic_log_likelihood(*models, x, key, chains, first_row=first_row)
     return dict(found._asdict())
 
 
 def _block_size(fitted: FittedModel, settings: ReportSettings) -> int:
     """Rows in a block: a few seconds' work, and a multiple of what the methods take at once."""
     assert settings.num_samples is not None
+    if settings.method == "quadrature":  # the grid goes through the decoder once a block
+        return 10_000
     if settings.method == "is":
         return int(np.clip(500_000 // settings.num_samples // 20 * 20, 20, 10_000))
     return 10

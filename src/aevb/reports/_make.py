@@ -1,9 +1,6 @@
 """Everything that can be said about a fitted model on some rows, in one object."""
 
 import dataclasses
-import importlib.metadata
-import math
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +8,19 @@ import jax
 import numpy as np
 
 from aevb import evaluate
-from aevb._version import __version__
-from aevb.data import DataInfo
-from aevb.errors import AevbError, ConfigError
+from aevb.data import DataInfo, Dataset, rows_found_in
+from aevb.data import load as load_data
+from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import SgvbB
 from aevb.fitted import FittedModel, Key
 
-from . import _verdicts
-from ._diagnose import Subject, diagnose, plain
-from ._log_p import Progress, log_p_of_rows
+from ._diagnose import Finding, Subject, diagnose
+from ._facts import as_json, data_kind, versions
+from ._log_p import LogP, Progress, log_p_of_rows
+from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
+from ._text import plain
+from ._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -30,16 +30,20 @@ MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is comput
 class Report:
     """How good a model is on some rows, what is known about the error of each number, and plain words on it.
 
-    `content` is what `evaluation.json` holds. The rest is what the figures are drawn from.
+    `content` is what `evaluation.json` holds, `answers` and `sections` are the words. The rest is what the figures are
+    drawn from. Log densities are in the data's own units throughout.
     """
 
     content: dict[str, Any]
-    verdicts: tuple[str, ...]
-    rows: np.ndarray  # stored rows of the data set, (N, D)
+    answers: tuple[Answer, ...]
+    sections: tuple[Section, ...]
+    event_shape: tuple[int, ...]
+    columns: tuple[str, ...] | None
+    row_numbers: np.ndarray  # (N,), of the rows in the file or array that the user gave, from 0
     elbo: np.ndarray  # (N,), nats
     index: np.ndarray  # (M,), the rows that log p(x) was estimated on
     per_row: dict[str, np.ndarray]  # (M,) each: log_likelihood, standard_error, ...; empty for method "elbo"
-    lowest: np.ndarray  # (L,), the rows with the lowest log p(x), or else ELBO
+    lowest_rows: np.ndarray  # (L, D), those with the lowest log p(x), or else ELBO, as they are stored, lowest first
     latent: evaluate.LatentDiagnostics | None
     calibration: evaluate.Calibration | None
     samples: np.ndarray | None  # ancestral samples with their noise as the models see them
@@ -62,9 +66,10 @@ def make_report(
         fitted: the model.
         rows: held-out data: an array, a `Dataset`, a data name or a path. Binarised once, with a fixed key, if the
             model saw its data binarised at random.
-        settings: of the estimate of log p(x); None: importance sampling with 1,000 samples.
-        train_rows: the rows that the model was fitted to, to see whether its samples are copies of them. None: that is
-            not looked at.
+        settings: of the estimate of log p(x); None: by quadrature for one or two latent dimensions, else by importance
+            sampling with 1,000 samples.
+        train_rows: the rows that the model was fitted to, to see whether its samples are copies of them, and whether
+            some of `rows` are among them. None: that is not looked at.
         part: what the rows are called in the report.
         unfinished: directory for the rows that are done, from which the same call goes on if it is interrupted.
         on_progress: called with a stage's name, what is done of it, and its total.
@@ -77,13 +82,14 @@ def make_report(
         >>> import aevb
         >>> rows = np.random.default_rng(0).integers(0, 2, (64, 9), dtype=np.uint8)
         >>> fitted = aevb.fit(rows, latent_dim=2, hidden=(8,), epochs=1, batch_size=16, evaluation_samples=0)
-        >>> report = make_report(fitted, rows, settings=ReportSettings(num_samples=50, diagnostics=False))
+        >>> report = make_report(fitted, rows, settings=ReportSettings(diagnostics=False))
         >>> report.content["num_rows"], sorted(report.per_row)
-        (64, ['effective_sample_size', 'khat', 'log_likelihood', 'standard_error'])
+        (64, ['error', 'log_likelihood'])
     """
     dataset, x = fitted.prepare(rows)
+    train_set = None if train_rows is None else load_data(train_rows)
     settings = _applicable(settings or ReportSettings(), fitted, len(dataset))
-    models = (fitted.generative, fitted.recognition)
+    models, units = (fitted.generative, fitted.recognition), fitted.log_jacobian
     on_progress("ELBO", 0, 1)
     estimator = evaluate.elbo_estimator(*models)
     estimate = evaluate.elbo(*models, x, fitted.evaluation_key(Key.ELBO), estimator=estimator)
@@ -91,97 +97,135 @@ def make_report(
     assert estimate.kl is not None
     on_progress("ELBO", 1, 1)
     bound, reconstruction, kl = fitted.measures
+    elbo = np.asarray(estimate.bound, np.float64) + units
+    known = None if train_set is None else rows_found_in(dataset, train_set)
     content: dict[str, Any] = {
         "part": part,
         "num_rows": len(dataset),
+        "num_rows_trained_on": None if known is None else int(known.sum()),
         "unit": "nats per example",
         "data": dataclasses.asdict(DataInfo.of(dataset)),
         "data_kind": data_kind(fitted),
         "binarization": fitted.preprocessing.binarization,
         "scaling": fitted.preprocessing.scaling,
-        "log_jacobian": fitted.log_jacobian,
+        "log_jacobian": units,
         "settings": settings.to_dict(),
         "versions": versions(fitted),
-        bound: plain(evaluate.mean(estimate.bound)),
-        reconstruction: plain(evaluate.mean(estimate.log_likelihood)),
+        bound: plain(evaluate.mean(elbo)),
+        reconstruction: plain(evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + units)),
         kl: plain(evaluate.mean(estimate.kl)),
         "kl_is_exact": isinstance(estimator, SgvbB),
     }
-    assert settings.num_rows is not None
-    index = np.arange(len(dataset))
-    if settings.num_rows < len(dataset):
-        chosen = jax.random.permutation(fitted.evaluation_key(Key.CHOICE), len(dataset))[: settings.num_rows]
-        index = np.sort(np.asarray(chosen))
-    elbo = np.asarray(estimate.bound, np.float64)
+    index = _chosen(fitted, settings, len(dataset))
     per_row: dict[str, np.ndarray] = {}
+    log_p = None
     if settings.method != "elbo":
         key = fitted.evaluation_key(Key.IMPORTANCE if settings.method == "is" else Key.CHAINS)
         try:
             per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
-        except AevbError:
-            raise
-        except (TypeError, ValueError) as error:
+        except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
-        content[KEYS[settings.method]] = _log_p_summary(per_row)
+        log_p = LogP(settings.method, settings.num_samples or 0, per_row).shifted(units)
+        per_row = dict(log_p.per_row)
+        content[KEYS[settings.method]] = log_p.to_dict()
+        if len(index) < len(dataset):  # the two are never set beside each other without a word
+            content["elbo_of_these_rows"] = {**plain(evaluate.mean(elbo[index])), "num_rows": len(index)}
         if settings.method == "ais" and settings.num_simulated:
             content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, on_progress)
-    verdicts = _verdicts.of_log_p(content, settings, elbo[index], per_row)
     score, scored = (per_row["log_likelihood"], index) if per_row else (elbo, np.arange(len(elbo)))
-    lowest = scored[np.argsort(score, kind="stable")[:LOWEST]]
-    content["lowest_rows"] = [{"row": int(i), "nats": float(score[np.searchsorted(scored, i)])} for i in lowest]
-    found: dict[str, Any] = {}
-    if settings.diagnostics:
-        train = None if train_rows is None else fitted.prepare(train_rows)[1]
-        log_p = per_row.get("log_likelihood")
-        for name, finding in diagnose(Subject(fitted, x, index, log_p, train), on_progress):
-            content[name] = finding.content
-            verdicts.append(finding.verdict)
-            found |= finding.pictured
-    content["verdicts"] = verdicts
+    order = np.argsort(score, kind="stable")[:LOWEST]
+    numbers = np.arange(len(dataset)) if dataset.row_numbers is None else dataset.row_numbers
+    lowest = scored[order]
+    content["lowest_rows"] = [
+        {"row": int(numbers[i]), "nats": float(nats)} for i, nats in zip(lowest, score[order], strict=True)
+    ]
+    train = None if train_set is None else fitted.prepare(train_set, part="training")[1]
+    better = None
+    if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
+        better = score - yardstick
+        content["over_independent_columns"] = plain(evaluate.mean(better))
+    findings = _findings(Subject(fitted, x, index, log_p, train, known), settings, on_progress)
+    content |= {name: finding.content for name, finding in findings.items()}
+    answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
+    content["answers"] = [answer._asdict() for answer in answers]
+    content["sections"] = [section._asdict() for section in sections]
+    pictured = {name: value for finding in findings.values() for name, value in finding.pictured.items()}
     return Report(
-        content=_json(content),
-        verdicts=tuple(verdicts),
-        rows=dataset.rows,
+        content=as_json(content),
+        answers=answers,
+        sections=sections,
+        event_shape=fitted.event_shape,
+        columns=fitted.columns,
+        row_numbers=numbers,
         elbo=elbo,
         index=index,
         per_row=per_row,
-        lowest=lowest,
-        latent=found.get("latent"),
-        calibration=found.get("calibration"),
-        samples=found.get("samples"),
-        nearest=found.get("nearest"),
+        lowest_rows=dataset.rows[lowest],
+        latent=pictured.get("latent"),
+        calibration=pictured.get("calibration"),
+        samples=pictured.get("samples"),
+        nearest=pictured.get("nearest"),
     )
 
 
-def data_kind(fitted: FittedModel) -> str:
-    """What the numbers are about. Results on different kinds are results on different data sets."""
-    p = fitted.preprocessing
-    if p.grey:
-        return "grey pixels: a cross-entropy, not a likelihood"
-    if p.binarization == "dynamic":
-        return "binarised: drawn afresh at each presentation in training, once with a fixed key here"
-    if p.binarization == "threshold":
-        return "binarised at one half of the maximum"
-    if p.binary:
-        return "binary as they are (static)"
-    return {"none": "values as they are", "unit": "values scaled to [0, 1]", "standardize": "values standardised"}[
-        p.scaling
-    ]
+def _independent_columns(fitted: FittedModel, train: np.ndarray, x: np.ndarray) -> np.ndarray | None:
+    """The yardstick's log p(x) of each row, where there is one for the likelihood."""
+    a = fitted.architecture
+    if a.likelihood not in ("bernoulli", "gaussian") or a.grey:
+        return None
+    family: Any = a.likelihood
+    return evaluate.independent_columns(train, x, family, min_scale=a.min_scale) + fitted.log_jacobian
 
 
-def versions(fitted: FittedModel) -> dict[str, str]:
-    """Of what computed the numbers, and of what fitted the model."""
-    packages = {name: importlib.metadata.version(name) for name in ("jax", "numpyro", "equinox", "numpy")}
-    return {
-        "aevb": __version__,
-        "fitted_with_aevb": fitted.aevb_version,
-        "python": platform.python_version(),
-        **packages,
-    }
+def _findings(subject: Subject, settings: ReportSettings, on_progress: Progress) -> dict[str, Finding]:
+    return dict(diagnose(subject, on_progress)) if settings.diagnostics else {}
+
+
+def _words(
+    fitted: FittedModel, scores: Scores, findings: dict[str, Finding], dataset: Dataset
+) -> tuple[tuple[Answer, ...], tuple[Section, ...]]:
+    """Three answers, then a section for each question."""
+    trusted = trust(scores)
+    selected = fitted.result.get("selected_on") == scores.content["part"]
+    # An image's score is also told in bits; of a density in units of its own these would say nothing.
+    pixels = dataset.num_columns if len(fitted.event_shape) > 1 else 0
+    answers = (
+        Answer("How good is it?", how_good(scores, pixels)),
+        Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
+        Answer("What to do next?", what_next([before_all(scores, trusted), *(f.advice for f in findings.values())])),
+    )
+    explained = Section(
+        "How well is each row explained?",
+        bound_and_log_p(scores),
+        (
+            "The ELBO is a lower bound on log p(x), the log density that the model gives to a row. It is what "
+            "training climbs.",
+        ),
+        ("log_likelihood", "khat"),
+        "numbers",
+    )
+    which = f"The rows are numbered from 0, as they stand in {dataset.name}."
+    worst = Section("Which rows fit worst?", _lowest(scores), (which,), ("lowest_rows",), "lowest rows")
+    return answers, (explained, *sections_of(findings), worst)
+
+
+def _lowest(scores: Scores) -> str:
+    items = scores.content["lowest_rows"][:3]
+    told = ", ".join(f"{item['row']} ({item['nats']:.1f} nats)" for item in items)
+    return f"Row{'' if len(items) == 1 else 's'} {told}: outliers, or what the model has not learnt."
+
+
+def _chosen(fitted: FittedModel, settings: ReportSettings, total: int) -> np.ndarray:
+    """The rows that log p(x) is estimated on: all, or some drawn with a fixed key."""
+    assert settings.num_rows is not None
+    if settings.num_rows >= total:
+        return np.arange(total)
+    chosen = jax.random.permutation(fitted.evaluation_key(Key.CHOICE), total)[: settings.num_rows]
+    return np.sort(np.asarray(chosen))
 
 
 def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) -> ReportSettings:
-    settings = settings.resolved(total_rows)
+    settings = settings.resolved(total_rows, quadrature=evaluate.has_quadrature(fitted.generative))
     if settings.method == "hmc" and fitted.latent_dim > MAX_HARMONIC_DIM:
         raise ConfigError(
             f"method hmc, the paper's Appendix D, is for fewer than five latent dimensions, and this model has "
@@ -193,29 +237,6 @@ def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) 
     return settings
 
 
-def _log_p_summary(per_row: dict[str, np.ndarray]) -> dict[str, Any]:
-    of_rows = evaluate.mean(per_row["log_likelihood"])
-    errors = per_row["standard_error"].astype(np.float64)
-    effective = per_row["effective_sample_size"]
-    summary = {
-        **plain(of_rows),
-        # What other random numbers would change, the rows being these: part of the standard error above.
-        "standard_error_by_samples": float(np.sqrt(np.sum(errors**2)) / len(errors)),
-        "num_rows": of_rows.num_rows,
-        "effective_sample_size": {"median": float(np.median(effective)), "smallest": float(np.min(effective))},
-    }
-    if "khat" in per_row:
-        khat = per_row["khat"]
-        summary["khat"] = {
-            "median": float(np.median(khat)),
-            "largest": float(np.max(khat)),
-            "share_above_0.7": float(np.mean(khat > _verdicts.KHAT_LIMIT)) if not np.isnan(khat).any() else None,
-        }
-    if "acceptance" in per_row:
-        summary["acceptance"] = float(np.mean(per_row["acceptance"]))
-    return summary
-
-
 def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progress: Progress) -> dict[str, Any]:
     assert settings.num_samples is not None
     on_progress("AIS both ways", 0, settings.num_simulated)
@@ -224,11 +245,7 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
         fitted.recognition,
         settings.num_simulated,
         fitted.evaluation_key(Key.SIMULATED),
-        num_chains=settings.num_samples,
-        num_distributions=settings.num_distributions,
-        num_leapfrog=settings.num_leapfrog,
-        schedule=settings.schedule,
-        start=settings.start,
+        settings.annealing(),
     )
     on_progress("AIS both ways", settings.num_simulated, settings.num_simulated)
     return {
@@ -237,18 +254,3 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
         "lower": plain(evaluate.mean(found.lower)),
         "upper": plain(evaluate.mean(found.upper)),
     }
-
-
-def _json(value: Any) -> Any:
-    """As JSON knows it: lists for arrays, None for what is not finite."""
-    if isinstance(value, dict):
-        return {str(key): _json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _json(value.tolist())
-    if isinstance(value, np.generic):
-        return _json(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

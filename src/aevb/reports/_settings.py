@@ -4,22 +4,25 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from aevb.errors import ConfigError
+from aevb.evaluate import Annealing
 
-Method = Literal["elbo", "is", "ais", "hmc"]
+Method = Literal["auto", "elbo", "quadrature", "is", "ais", "hmc"]
 
 # Names of the estimates of log p(x), in files and in words.
 KEYS = {
+    "quadrature": "quadrature_log_likelihood",
     "is": "importance_sampled_log_likelihood",
     "ais": "annealed_log_likelihood",
     "hmc": "harmonic_log_likelihood",
 }
 WORDS = {
     "elbo": "ELBO",
+    "quadrature": "quadrature",
     "is": "importance sampling",
     "ais": "annealed importance sampling",
     "hmc": "HMC and the harmonic mean (Appendix D)",
 }
-_NUM_SAMPLES = {"elbo": 0, "is": 1000, "ais": 16, "hmc": 800}
+_NUM_SAMPLES = {"elbo": 0, "quadrature": 0, "is": 1000, "ais": 16, "hmc": 800}
 # The Markov chain methods take seconds a row.
 _NUM_ROWS = {"ais": 100, "hmc": 100}
 
@@ -29,9 +32,11 @@ class ReportSettings:
     """How log p(x) is estimated, and how much work goes into the diagnostics.
 
     Args:
-        method: "elbo": the bound alone; "is": importance sampling from q(z | x); "ais": annealed importance sampling by
-            HMC; "hmc": the paper's Appendix D, for fewer than five latent dimensions.
-        num_samples: importance samples, AIS chains, or posterior samples of each row. None: 1,000, 16, 800.
+        method: "auto": "quadrature" for one or two latent dimensions, else "is"; "elbo": the bound alone; "quadrature":
+            exact to 0.001 nats; "is": importance sampling from a mixture of q(z | x), wider ones and p(z); "ais":
+            annealed importance sampling by HMC; "hmc": the paper's Appendix D, for fewer than five latent dimensions.
+        num_samples: importance samples, AIS chains, or posterior samples of each row. None: 1,000, 16, 800. Quadrature
+            has none. 0: the bound alone.
         num_rows: rows for log p(x), drawn without replacement with a fixed key. None: all of them; 100 of them for
             "ais" and "hmc", which take seconds a row.
         num_distributions, num_leapfrog, schedule, start: of AIS (`num_leapfrog` of "hmc" too).
@@ -39,7 +44,7 @@ class ReportSettings:
         diagnostics: False: only the ELBO and log p(x).
     """
 
-    method: Method = "is"
+    method: Method = "auto"
     num_samples: int | None = None
     num_rows: int | None = None
     num_distributions: int = 1000
@@ -58,7 +63,7 @@ class ReportSettings:
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
         for name, least in (
-            ("num_samples", 0 if self.method in ("elbo", "is") else 2),
+            ("num_samples", 2 if self.method in ("ais", "hmc") else 0),
             ("num_rows", 1),
             ("num_distributions", 2),
             ("num_leapfrog", 1),
@@ -68,16 +73,34 @@ class ReportSettings:
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
 
-    def resolved(self, total_rows: int) -> "ReportSettings":
-        """With the numbers in place of None, for a data set of so many rows. No samples at all are method "elbo"."""
+    def resolved(self, total_rows: int, *, quadrature: bool) -> "ReportSettings":
+        """With the numbers in place of None, for a data set of so many rows. No samples at all are method "elbo".
+
+        Args:
+            total_rows: of the data set.
+            quadrature: whether the model allows it (`aevb.evaluate.has_quadrature`).
+        """
         method = "elbo" if self.num_samples == 0 else self.method
+        if method == "auto":
+            method = "quadrature" if quadrature else "is"
         num_samples = _NUM_SAMPLES[method] if self.num_samples is None else self.num_samples
         num_rows = _NUM_ROWS.get(method, total_rows) if self.num_rows is None else self.num_rows
         return dataclasses.replace(
             self,
             method=method,
-            num_samples=0 if method == "elbo" else num_samples,
+            num_samples=0 if method in ("elbo", "quadrature") else num_samples,
             num_rows=min(num_rows, total_rows),
+        )
+
+    def annealing(self) -> Annealing:
+        """What they say of annealed importance sampling. Of resolved settings."""
+        assert self.num_samples is not None
+        return Annealing(
+            num_chains=self.num_samples,
+            num_distributions=self.num_distributions,
+            num_leapfrog=self.num_leapfrog,
+            schedule=self.schedule,
+            start=self.start,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,4 +111,6 @@ class ReportSettings:
                 del values[name]
         if self.method not in ("ais", "hmc"):
             del values["num_leapfrog"]
+        if self.method == "quadrature":
+            del values["num_samples"]
         return values

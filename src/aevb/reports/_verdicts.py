@@ -1,141 +1,183 @@
-"""What the numbers mean, in plain words."""
+"""What the score of the rows means, in plain words; each sentence says no more than the numbers beside it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from aevb.evaluate import ColumnStatistics, PredictiveCheck
+from aevb.evaluate import KHAT_LIMIT, above, below, mean, minus
 
+from ._log_p import LogP
 from ._settings import KEYS, WORDS, ReportSettings
+from ._text import nats
 
-# Above it, importance weights have a tail that their number cannot tame (Vehtari et al. 2024).
-KHAT_LIMIT = 0.7
-# A share of rows with such weights that is worth a warning, and an effective sample size that is too small for one.
-_SHARE, _FEW = 0.05, 2.0
-
-
-def nats(mean: Mapping[str, Any]) -> str:
-    """A mean with its standard error, in as many decimals as the error allows.
-
-    Example:
-        >>> nats({"mean": -137.5234, "standard_error": 0.4812}), nats({"mean": -0.12345, "standard_error": 0.0004})
-        ('-137.52 ± 0.48', '-0.1235 ± 0.0004')
-    """
-    value, error = cells(mean)
-    return f"{value} ± {error}" if error else value
+# A share of rows with a doubtful estimate that is worth a warning.
+_SHARE = 0.05
+_AGAINST = "a model of independent columns"
 
 
-def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
-    """The mean and its standard error as text: two decimals, and a third or fourth where the error is that small."""
-    value, error = mean["mean"], mean["standard_error"]
-    if error is None or not np.isfinite(error):
-        return f"{value:.2f}", ""
-    decimals = 2 if error >= 0.005 else 3 if error >= 0.0005 else 4
-    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+class Trust(NamedTuple):
+    """Whether the estimate of log p(x) can be believed, and what to do where it cannot."""
+
+    text: str
+    advice: str = ""
 
 
-def of_log_p(
-    content: Mapping[str, Any], settings: ReportSettings, elbo: np.ndarray, per_row: Mapping[str, np.ndarray]
-) -> list[str]:
-    """On the estimate of log p(x): its value, what the bound misses, and whether it can be trusted."""
+class Scores(NamedTuple):
+    """What the words are about."""
+
+    content: Mapping[str, Any]  # of the report
+    settings: ReportSettings  # resolved
+    elbo: np.ndarray  # of the rows that log p(x) was estimated on, (M,)
+    log_p: LogP | None  # of these; None for method "elbo"
+    better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
+
+
+def how_good(scores: Scores, num_pixels: int = 0) -> str:
+    """The score of a row, and how far it is above a yardstick; for an image in bits per pixel, too."""
+    content, method = scores.content, scores.settings.method
     if "grey_objective" in content:
-        return [
-            "These are grey pixels under a Bernoulli decoder: the objective is a cross-entropy. There is no log p(x), "
-            "and the numbers cannot be compared with those of binarised data."
-        ]
-    if settings.method == "elbo":
-        return [f"The ELBO is {nats(content['elbo'])} nats; log p(x) is above it by an amount that was not estimated."]
-    estimate = content[KEYS[settings.method]]
-    slack = per_row["log_likelihood"].astype(np.float64) - elbo
-    error = float(slack.std(ddof=1) / np.sqrt(len(slack))) if len(slack) > 1 else None
-    # log p(x) is never below the bound, but an estimate of it can be.
-    where = "lower" if slack.mean() >= 0 else "higher, which is the noise of few samples or rows"
-    lines = [
-        f"log p(x) is {nats(estimate)} nats by {WORDS[settings.method]} on {estimate['num_rows']:,} rows; the ELBO of "
-        f"these rows is {nats({'mean': abs(slack.mean()), 'standard_error': error})} nats {where}."
-    ]
-    effective = per_row["effective_sample_size"]
-    if settings.method == "is":
-        khat = per_row["khat"]
-        share = float(np.mean(khat > KHAT_LIMIT))
-        if np.isnan(khat).any():
-            lines.append("Too few samples to tell a tail of the importance weights: use --num-samples 25 or more.")
-        elif share > _SHARE:
-            lines.append(
-                f"Do not trust it for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail "
-                f"(k-hat above {KHAT_LIMIT}) that log p(x) comes out too low and its error bar too small. "
-                "Use --method ais."
-            )
-        else:
-            lines.append(
-                f"Importance weights are well behaved: k-hat is above {KHAT_LIMIT} in {100 * share:.1f} % of the rows, "
-                f"and {np.median(effective):.0f} of {settings.num_samples} samples are effective in the median row."
-            )
-        return lines
-    few = float(np.mean(effective < _FEW))
-    what = "chain" if settings.method == "ais" else "posterior sample"
-    if few > _SHARE:
-        lines.append(
-            f"In {100 * few:.0f} % of the rows a single {what} carries the estimate, so its error bar cannot be trusted"
-            + (": use more --distributions." if settings.method == "ais" else ": use --method ais.")
+        return (
+            f"The objective is {nats(content['grey_objective'])} nats a row. It is a cross-entropy of grey pixels and "
+            "no "
+            "likelihood: only the same objective on the same grey data can be compared with it."
         )
-    gap = content.get("bidirectional_gap")
-    if gap is not None:
-        lines.append(
-            f"On {gap['num_simulated']} rows simulated from the model, AIS from both ends leaves {nats(gap)} nats "
-            "between its lower and its upper bound: so much it may be wrong by, if the data are like the model's own."
+    bits = ""
+    if method == "elbo":
+        score, text = content["elbo"], f"log p(x) is at least {nats(content['elbo'])} nats a row (the ELBO"
+    else:
+        score = content[KEYS[method]]
+        text = f"log p(x) is {nats(score)} nats a row (by {WORDS[method]}"
+    if num_pixels:
+        bits = f"; {-score['mean'] / (num_pixels * np.log(2)):.3f} bits per pixel"
+    text = f"{text}{bits})."
+    if scores.better is None:
+        return text
+    better = mean(scores.better)
+    if above(better):
+        return f"{text} That is {nats(better)} nats better than {_AGAINST}."
+    if below(better):
+        return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}."
+    return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
+
+
+def trust(scores: Scores) -> Trust:
+    """What is known of the error of the estimate."""
+    content, log_p = scores.content, scores.log_p
+    if log_p is None and "elbo" in content:
+        return Trust("As a bound: the mean of log p(x) is not below it but for the ±. How far above was not estimated.")
+    if log_p is None:
+        return Trust("As an objective. The ± is what another choice of rows would change.")
+    match log_p.method:
+        case "quadrature":
+            return _of_quadrature(log_p)
+        case "is":
+            return _of_weights(log_p, content[KEYS["is"]])
+    return _of_chains(log_p, content.get("bidirectional_gap"))
+
+
+def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
+    """The same with what the rows are: trained on, or those that chose the parameters."""
+    trained, total = scores.content["num_rows_trained_on"], scores.content["num_rows"]
+    text = trusted.text
+    if trained:
+        some = f"All {total:,}" if trained == total else f"{trained:,} of the {total:,}"
+        text = f"Not for new rows: {some} rows were trained on. Else: {text}"
+    if selected:
+        text += " These rows also chose the parameters (early stopping), so new rows are expected to get less."
+    if trained is None:
+        text += " Whether rows among them were trained on is not known: the training rows were not given."
+    return text
+
+
+def before_all(scores: Scores, trusted: Trust) -> str:
+    """Advice on the numbers themselves, which goes before that on the model."""
+    if scores.content["num_rows_trained_on"]:
+        return "Name rows that the model has not seen: aevb evaluate RUN DATA."
+    return trusted.advice
+
+
+def bound_and_log_p(scores: Scores) -> str:
+    """How far the ELBO is from log p(x), on the same rows."""
+    content, log_p = scores.content, scores.log_p
+    if log_p is None:
+        return "Each row has a score of its own; above is their mean."
+    slack = mean(log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
+    rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
+    rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
+    if above(slack):
+        least = "" if log_p.method == "quadrature" else "at least "
+        return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
+    if below(slack):
+        return (
+            f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
+            "too low."
         )
-    if settings.method == "hmc":
-        lines.append(
-            "The harmonic mean is too high in expectation, and the more so the more latent dimensions there are; "
-            "--method ais has no such limit."
+    return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+
+
+def _of_quadrature(log_p: LogP) -> Trust:
+    doubtful, error = log_p.in_doubt, log_p.error
+    if not doubtful.any():
+        return Trust(
+            f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
+            "what another choice of rows would change."
         )
-    return lines
-
-
-def of_gaps(gaps: Mapping[str, Any]) -> str:
-    """Where the bound is loose, and what would tighten it."""
-    one, full = gaps["diagonal"], gaps["full-covariance"]
-    amortisation, approximation = one["amortisation_gap"]["mean"], one["approximation_gap"]["mean"]
-    text = (
-        f"Of the {nats(one['gap'])} nats between the ELBO and log p(x) ({gaps['num_rows']} rows), "
-        f"{nats(one['amortisation_gap'])} are the encoder's (a Gaussian fitted to each row alone would win them back) "
-        f"and {nats(one['approximation_gap'])} are the Gaussian family's; with full covariance the family would lose "
-        f"{nats(full['approximation_gap'])}."
-    )
-    if max(amortisation, approximation) < 0.1:
-        return text + " The bound is tight."
-    if amortisation > approximation:
-        return text + " A larger encoder (--hidden) or longer training would tighten the bound most."
-    helps = full["approximation_gap"]["mean"] < 0.5 * approximation
-    return (
-        text
-        + f" A richer --posterior ({'full-covariance' if helps else 'iaf, coupling'}) would tighten the bound most."
+    return Trust(
+        f"Mostly: p(x) was integrated over all z, but in {doubtful.sum():,} of {len(error):,} rows the grid was not "
+        f"fine or wide enough, and log p(x) may be off by {np.nanmax(error):.2g} nats there.",
+        "Hold the rows with a large error in rows.csv against --method ais.",
     )
 
 
-def of_predictive(check: PredictiveCheck) -> str:
-    """Which statistics of the data the model does not reproduce."""
-    limit = 2.5 / (len(check.replicated) + 1)  # as extreme as so many replicates can show
-    bad = [i for i, p in enumerate(check.p_values) if p <= limit]
-    if not bad:
-        return f"Data replicated from the posteriors reproduce the checked statistics ({', '.join(check.names)})."
-    parts = [
-        f"{check.names[i]} ({check.observed[i]:.4g}, replicated {check.mean[i]:.4g} ± {check.sd[i]:.2g})" for i in bad
-    ]
-    return f"Data replicated from the posteriors differ from the real ones in: {'; '.join(parts)}."
-
-
-def of_columns(columns: ColumnStatistics, names: tuple[str, ...] | None) -> str:
-    """Whether ancestral samples have the data's column means."""
-    share = 100 * columns.share_far
-    text = (
-        f"Of {len(columns.mean)} columns, {share:.0f} % have a mean in ancestral samples further than 5 s.e. from the "
-        "data's"
+def _of_weights(log_p: LogP, estimate: Mapping[str, Any]) -> Trust:
+    if np.isnan(log_p.per_row["khat"]).all():
+        return Trust(
+            "That cannot be told: there are too few importance samples to see a tail of their weights.",
+            "Use --num-samples 25 or more.",
+        )
+    share = float(np.mean(log_p.in_doubt))
+    if share > _SHARE:
+        return Trust(
+            f"Not for {100 * share:.0f} % of the rows: their importance weights have so heavy a tail (k-hat above "
+            f"{KHAT_LIMIT}) that the estimate, which is too low in expectation, may be far too low, and no error bar "
+            "shows it.",
+            "Use --method ais for log p(x).",
+        )
+    return Trust(
+        f"Yes: the importance weights are sound in {100 * (1 - share):.1f} % of the rows. In expectation the estimate "
+        f"is a little low; other random numbers would move it by {estimate['standard_error_by_samples']:.2g} nats, "
+        "other rows by the ±."
     )
-    if columns.share_far == 0 or len(columns.worst) == 0:
-        return text + "."
-    j = int(columns.worst[0])
-    name = names[j] if names else f"x_{j + 1}"
-    return text + f"; the worst is {name}: {columns.mean[j]:.3g} against {columns.data_mean[j]:.3g}."
+
+
+def _of_chains(log_p: LogP, gap: Mapping[str, Any] | None) -> Trust:
+    share = float(np.mean(log_p.in_doubt))
+    if share > _SHARE:
+        what, more = (
+            ("chain", "Use more --distributions.")
+            if log_p.method == "ais"
+            else ("posterior sample", "Use --method ais for log p(x).")
+        )
+        return Trust(
+            f"Not for {100 * share:.0f} % of the rows: a single {what} carries the estimate there, and no error bar "
+            "shows how far it is off.",
+            more,
+        )
+    if log_p.method == "hmc":
+        return Trust(
+            "That cannot be told: chains that missed a part of the posterior make the harmonic mean too low, tails "
+            "that no sample met make it too high, and the ± knows of neither.",
+            "Hold it against --method ais.",
+        )
+    if gap is None:
+        return Trust(
+            "As a bound: in expectation the estimate is not above log p(x). How far below was not estimated "
+            "(--simulated)."
+        )
+    return Trust(
+        f"As a bound: in expectation the estimate is not above log p(x). On {gap['num_simulated']} rows that the model "
+        f"made itself, a lower and an upper bound are {nats(gap)} nats apart: so much it may be off by, if the data "
+        "are "
+        "like the model's own."
+    )

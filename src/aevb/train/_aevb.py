@@ -10,11 +10,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from aevb.errors import UnavailableError
 from aevb.estimators import AbstractEstimator, minibatch_bound
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, MixturePrior, VampPrior, tie, untie
 
 from ._algorithm import Algorithm, Batch, TrainState
 from ._ascent import Outcome, Pair, Prepare, as_float, gradient_steps, prepared_rows
 from ._objective import FreeBits, free_bits_kl
+
+_NO_WEIGHTS = (MixturePrior, VampPrior)  # their arrays are points in the spaces of x and z
 
 
 def aevb(
@@ -48,8 +50,9 @@ def aevb(
         num_examples: N, rows of the data set. It weighs the prior over parameters against the data.
         prepare: pure function of (key, one row as stored) that gives the x that the models see. Called at each
             presentation with fresh noise, so it may binarise or dequantise.
-        parameter_prior: adds log N(W; 0, I) of all weight matrices (leaves of two or more axes, of theta and phi;
-            biases excluded), as the paper's MAP criterion.
+        parameter_prior: adds log N(W; 0, I) of all weight matrices (leaves of two or more axes, of theta and phi), as
+            the paper's MAP criterion. Biases are excluded, and so are pseudo-inputs of a VampPrior and the components
+            of a mixture: points in the spaces of x and z, and no weights.
         kl_weight: schedule step -> weight of the KL in the objective: KL warm-up (Sonderby et al. 2016), or the beta of
             a beta-VAE (Higgins et al. 2017). The metrics' `bound` is the unweighted one all the same.
         free_bits: nats that each latent dimension (or group) is given for nothing; see `FreeBits`.
@@ -113,5 +116,6 @@ def aevb(
 
 def log_parameter_prior(params: PyTree[Array]) -> Float[Array, ""]:
     """log N(W; 0, I) of all weight matrices, without its constant: -1/2 sum W^2. In nats, for the whole data set."""
-    matrices = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim >= 2]
+    nodes = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, _NO_WEIGHTS))
+    matrices = [leaf for leaf in nodes if not isinstance(leaf, _NO_WEIGHTS) and leaf.ndim >= 2]
     return -0.5 * sum((jnp.sum(jnp.square(w)) for w in matrices), start=jnp.zeros(()))

@@ -86,6 +86,7 @@ def epochs(
     order_key: PRNGKeyArray,
     batch_size: int,
     num_epochs: int,
+    row_numbers: np.ndarray | None = None,
 ) -> Iterator[tuple[TrainState, EpochSummary]]:
     """Train, epoch by epoch.
 
@@ -96,6 +97,7 @@ def epochs(
         order_key: key of the shuffling.
         batch_size: M.
         num_epochs: number of passes over the data.
+        row_numbers: (N,), what the rows are called in the message of an error; None: 0..N-1.
 
     Yields:
         After each epoch the state and its summary. The state belongs to the loop until the next one is asked for;
@@ -126,7 +128,8 @@ def epochs(
                 order = np.asarray(epoch_order(order_key, jnp.asarray(epoch, jnp.int32), num_examples))
                 index = order[step * batch_size : (step + 1) * batch_size]
                 again = state._replace(step=state.step - (len(good) - step))  # that step's noise
-                error = DivergenceError(_describe(algorithm, again, on_device, index, epoch, step))
+                names = index if row_numbers is None else row_numbers[index]
+                error = DivergenceError(_describe(algorithm, again, on_device, index, names, epoch, step))
                 error.state = state  # steps that were skipped left it as it was
                 raise error
         yield state, _summarize(epoch, metrics, good, sizes, seconds)
@@ -152,7 +155,15 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
     )
 
 
-def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.ndarray, epoch: int, step: int) -> str:
+def _describe(
+    algorithm: Algorithm,
+    state: TrainState,
+    rows: Array,
+    index: np.ndarray,
+    names: np.ndarray,
+    epoch: int,
+    step: int,
+) -> str:
     """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
     grads = jax.jit(algorithm.gradients)(state, Batch(rows[index], jnp.asarray(index)))
     bad = [
@@ -161,7 +172,7 @@ def _describe(algorithm: Algorithm, state: TrainState, rows: Array, index: np.nd
         if not bool(jnp.all(jnp.isfinite(leaf)))
     ]
     where = f"the first bad tensor is the gradient of model{bad[0]}" if bad else "the gradients of a re-run are finite"
-    shown = ", ".join(str(i) for i in index[:8]) + (", ..." if len(index) > 8 else "")
+    shown = ", ".join(str(i) for i in names[:8]) + (", ..." if len(names) > 8 else "")
     return (
         f"training stopped: {MAX_SKIPPED_IN_A_ROW} steps in a row had a non-finite bound or gradient, the last of them "
         f"step {step + 1} of epoch {epoch + 1} (rows {shown}); {where}. The last good parameters are kept. Try a "

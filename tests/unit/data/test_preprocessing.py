@@ -12,7 +12,8 @@ import pytest
 from jaxtyping import TypeCheckError
 from scipy import stats
 
-from aevb.data import Preprocessing, fix, load
+from aevb.data import Preprocessing, choose_preprocessing, fix, load
+from aevb.errors import DataError
 
 KEY = jax.random.key(11)
 DYNAMIC = Preprocessing(binarization="dynamic", maximum=255.0)
@@ -150,12 +151,12 @@ def test_inverse_undoes_the_scaling():
     np.testing.assert_array_equal(np.rint(UNIT.inverse(np.asarray(UNIT(None, LEVELS)))), LEVELS)
     rows = np.random.default_rng(2).normal(size=(5, 4, 3)).astype(np.float32) * 10
     back = STANDARD.inverse(STANDARD.expected(rows))
-    assert back.dtype == np.float32
     np.testing.assert_allclose(back, rows, atol=2e-4)
-    assert STANDARD.inverse(rows.astype(np.float64)).dtype == np.float64
     probabilities = np.array([0.0, 0.3, 1.0], np.float32)
-    for preprocessing in (DYNAMIC, THRESHOLD, NONE):
-        np.testing.assert_array_equal(preprocessing.inverse(probabilities), probabilities)
+    np.testing.assert_array_equal(NONE.inverse(probabilities), probabilities)
+    np.testing.assert_array_equal(Preprocessing(binarization="dynamic").inverse(probabilities), probabilities)
+    for preprocessing in (DYNAMIC, THRESHOLD):  # 1 is what 255 was
+        np.testing.assert_allclose(preprocessing.inverse(probabilities), [0, 76.5, 255], rtol=1e-6)
     with pytest.raises(ValueError, match="standardised"):
         STANDARD.inverse(probabilities[:2])
 
@@ -264,3 +265,44 @@ def test_rows_stay_as_they_were():
     UNIT.expected(rows)
     UNIT.inverse(rows)
     np.testing.assert_array_equal(rows, before)
+
+
+FAR = 1e8 + np.random.default_rng(5).normal(size=(400, 2)) @ np.array([[1.0, 0.4], [0.0, 2.0]])
+
+
+def test_columns_far_from_zero_are_centred_before_they_become_float32():
+    """float32 holds 1e8 to the nearest 8: columns of unit variance there were called constant."""
+    preprocessing = choose_preprocessing(load(FAR), "gaussian")
+    exact = (FAR - FAR.mean(axis=0)) / FAR.std(axis=0)
+    rows, prepare = preprocessing.staged(load(FAR).rows)
+    assert rows.dtype == np.float32
+    seen = jax.vmap(prepare, in_axes=(None, 0))(KEY, rows)
+    for x in (seen, preprocessing.expected(FAR), fix(preprocessing, FAR, KEY)):
+        np.testing.assert_allclose(x, exact, atol=1e-6)
+    # ... a new row alone, which is stored as float64 too, by the training rows' mean
+    np.testing.assert_allclose(preprocessing.expected(load(FAR[7:8]).rows), exact[7:8], atol=1e-6)
+    np.testing.assert_allclose(preprocessing.inverse(preprocessing.expected(FAR)), FAR, atol=1e-6)
+    again = Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict())))
+    np.testing.assert_array_equal(again.expected(FAR), preprocessing.expected(FAR))
+    assert math.isclose(preprocessing.log_jacobian(2), -math.fsum(np.log(FAR.std(axis=0))), rel_tol=1e-9)
+
+
+def test_a_float32_row_far_from_zero_is_centred_on_the_mean_and_not_on_its_rounding():
+    rows = np.array([[16_777_216.0], [16_777_218.0]], np.float32)  # mean 16777217, which float32 does not hold
+    preprocessing = choose_preprocessing(load(rows), "gaussian")
+    staged, prepare = preprocessing.staged(rows)
+    assert staged is rows
+    np.testing.assert_array_equal(jax.vmap(prepare, in_axes=(None, 0))(KEY, staged), [[-1.0], [1.0]])
+
+
+def test_a_spread_that_float32_would_lose_is_refused_where_nothing_is_centred():
+    with pytest.raises(DataError, match=r"2 of 2 columns .*float32 loses it: 1, 2; use scaling='standardize'"):
+        choose_preprocessing(load(FAR), "gaussian", "auto", "none")
+    assert choose_preprocessing(load(FAR - 1e8), "gaussian", "auto", "none") == NONE
+
+
+def test_the_standardisation_does_not_depend_on_the_pieces(monkeypatch):
+    preprocessing = choose_preprocessing(load(FAR), "gaussian")
+    whole = preprocessing.expected(FAR)
+    monkeypatch.setattr("aevb.data.preprocessing._CHUNK", 34)
+    np.testing.assert_array_equal(preprocessing.expected(FAR), whole)

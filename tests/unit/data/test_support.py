@@ -1,10 +1,19 @@
 """Which preprocessing a data set gets, and which data a model refuses."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from aevb.data import Dataset, Preprocessing, check_compatible, choose_preprocessing, is_binary, load
+from aevb.data import (
+    Dataset,
+    Preprocessing,
+    check_compatible,
+    choose_preprocessing,
+    guess_likelihood,
+    is_binary,
+    load,
+)
 from aevb.errors import ConfigError, DataError
 
 IMAGES = load(np.arange(256, dtype=np.uint8).reshape(8, 4, 8))
@@ -102,11 +111,11 @@ def test_extreme_scales():
 def test_constant_columns_are_named():
     rows = np.random.default_rng(0).normal(size=(6, 9))
     rows[:, [1, 7]] = 3.0
-    refused(DataError, load(rows), "gaussian", words=["2 of 9 columns", "constant", ": 1, 7;", "--scaling none"])
+    refused(DataError, load(rows), "gaussian", words=["2 of 9 columns", "constant", ": 2, 8;", "scaling='none'"])
     named = Dataset("t.csv", load(rows).rows, (9,), columns=tuple("abcdefghi"))
     refused(DataError, named, "gaussian", words=["'t.csv'", "'b', 'h'"])
     rows[:, :8] = 0.1  # not exact in binary: a computed variance need not be 0
-    refused(DataError, load(rows), "gaussian", words=["8 of 9", "0, 1, 2, 3, 4 and 3 more"])
+    refused(DataError, load(rows), "gaussian", words=["8 of 9", "1, 2, 3, 4, 5 and 3 more"])
     assert chosen(load(rows), "gaussian", "auto", "none") == P()
     refused(DataError, load(np.ones((1, 2)) * 0.5), "gaussian", words=["constant"])
 
@@ -117,7 +126,7 @@ def test_data_outside_the_support():
             refused(
                 DataError,
                 *(dataset, "bernoulli", binarization, "auto"),
-                words=["holds values in [", "divide by 255", "uint8", "--likelihood gaussian"],
+                words=["holds values in [", "divide by 255", "whole numbers 0 to 255", "likelihood='gaussian'"],
             )
     refused(DataError, load([[-0.001, 0.5]] * np.ones((2, 1))), "bernoulli", words=["-0.001"])
     refused(DataError, load([[0.0, 1.0001]] * np.ones((2, 1))), "bernoulli", words=["1.0001"])
@@ -216,3 +225,115 @@ def test_a_table_of_whole_numbers_is_standardised_and_no_image():
     found = chosen(Dataset("ages", ages, (2,), columns=("age", "height")), "gaussian", "auto", "auto")
     assert found.scaling == "standardize"
     assert found.mean == (40.0, 170.0)
+
+
+# What is guessed of data for which no likelihood was named
+
+COUNTS = np.random.default_rng(2).integers(0, 60, (40, 3))  # ages, say
+SHARES = np.random.default_rng(3).uniform(size=(40, 3))
+GREY = np.random.default_rng(4).integers(0, 256, (10, 4, 5))
+
+
+def in_a_file(values, tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        np.savetxt(path, values, "%.17g", ",", header=",".join("abc"), comments="")
+    elif suffix == ".npz":
+        np.savez(path, values)
+    else:
+        np.save(path, values)
+    return path
+
+
+@pytest.mark.parametrize("values", [COUNTS, SHARES, COUNTS % 2], ids=["counts", "shares", "binary"])
+def test_the_same_numbers_give_the_same_model_whatever_the_container(values, tmp_path):
+    """Ages were Bernoulli(age / 255) as integers and standardised as floats; shares were binarised, but for a .csv."""
+    first = load(values.astype(np.float64))
+    containers = [
+        *(values.astype(dtype) for dtype in ("i2", "i4", "u4", ">i8", "f2", "f4", "f8") if (values % 1 == 0).all()),
+        *(in_a_file(values, tmp_path, suffix) for suffix in (".csv", ".npy", ".npz")),
+    ]
+    for container in containers:
+        other = load(container)
+        guess = guess_likelihood(other)
+        assert guess.likelihood == guess_likelihood(first).likelihood
+        assert choose_preprocessing(other, guess.likelihood) == choose_preprocessing(first, guess.likelihood)
+        np.testing.assert_array_equal(other.rows, first.rows)
+        assert other.fingerprint == first.fingerprint
+    jax_array = load(jnp.asarray(values, jnp.float32))
+    np.testing.assert_allclose(
+        choose_preprocessing(jax_array, "gaussian").expected(jax_array.rows),
+        choose_preprocessing(first, "gaussian").expected(first.rows),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "likelihood", "words"),
+    [
+        (COUNTS % 2, "bernoulli", []),
+        (COUNTS, "gaussian", ["whole numbers", "2 to 59", "table", "'bernoulli'"]),
+        (COUNTS * 1000, "gaussian", []),
+        (COUNTS - 30, "gaussian", []),
+        (COUNTS + 0.5, "gaussian", []),
+        (COUNTS.astype(np.uint8), "bernoulli", ["pixels", "uint8", "value / 255", "'gaussian'"]),
+        (SHARES, "gaussian", ["numbers in [0, 1]", "table", "(N, H, W)"]),
+        (SHARES * 2, "gaussian", []),
+        (GREY.astype(np.uint8), "bernoulli", []),
+        (GREY, "bernoulli", ["pixels", "shape (4, 5)", "value / 255"]),
+        (GREY.astype(np.float32), "bernoulli", ["pixels", "value / 255"]),
+        (GREY / 255, "bernoulli", ["pixels", "0 or 1 with probability value / 1"]),
+        ((GREY // 10).astype(np.uint8), "bernoulli", ["0 to 25", "pixels"]),
+        (GREY / 255 - 0.5, "gaussian", []),
+        (GREY.reshape(10, 20), "gaussian", ["whole numbers"]),
+        (GREY.reshape(10, 1, 20), "gaussian", ["whole numbers"]),
+        (np.stack([GREY] * 3, axis=-1).astype(np.uint8), "bernoulli", []),
+    ],
+)
+def test_what_is_guessed_and_whether_it_is_said(values, likelihood, words):
+    """Images are told by their shape, or by uint8 as given; what the data do not make evident is said."""
+    guess = guess_likelihood(load(values))
+    assert guess.likelihood == likelihood
+    assert bool(guess.words) == bool(words), guess.words
+    for word in words:
+        assert word in guess.words, guess.words
+
+
+def test_a_table_with_names_is_never_taken_for_pixels():
+    table = Dataset("ages.csv", COUNTS.astype(np.uint8), (3,), columns=("a", "b", "c"))
+    assert guess_likelihood(table).likelihood == "gaussian"
+    assert (
+        guess_likelihood(Dataset("b.csv", (COUNTS % 2).astype(np.uint8), (3,), columns=tuple("abc")))[0] == "bernoulli"
+    )
+
+
+def test_a_likelihood_of_pixels_that_was_named_takes_whole_numbers_for_pixels():
+    """MNIST comes as a table of 0..255, too; whoever names the likelihood has said what they are."""
+    flat = load(GREY.reshape(10, 20))
+    assert chosen(flat, "bernoulli") == P("dynamic", maximum=255.0)
+    assert chosen(flat, "continuous-bernoulli") == chosen(flat, "discretized-logistic") == P("none", "unit", 255.0)
+    flat = load(np.where(np.arange(20) == 3, 0, GREY.reshape(10, 20)))
+    refused(DataError, flat, "gaussian", words=["1 of 20 columns", "if these are pixels, name likelihood='bernoulli'"])
+    with pytest.raises(DataError, match="constant") as caught:
+        chosen(load(np.full((4, 2), 0.5)), "gaussian")
+    assert "pixels" not in str(caught.value)
+
+
+def test_a_misspelt_choice_gets_a_suggestion():
+    refused(ConfigError, IMAGES, "bernouli", words=["did you mean 'bernoulli'?"])
+
+
+def test_a_dark_row_is_not_refused_for_being_alone():
+    """Levels of 0 and 1 in a single row were taken for a data set scaled to [0, 1]."""
+    dynamic, unit = chosen(IMAGES, "bernoulli"), chosen(IMAGES, "gaussian")
+    dark = np.zeros((3, 4, 8), np.uint8)
+    dark[1, 2, 3] = 1
+    dark[2] = 1
+    for row in dark:
+        for dtype in (np.uint8, np.float64):
+            for preprocessing in (dynamic, unit):
+                fits(preprocessing, IMAGES, load(row[None].astype(dtype)))
+    fits(dynamic, IMAGES, load(np.concatenate([dark, np.full((1, 4, 8), 7, np.uint8)])))
+    fits(chosen(REAL, "gaussian"), REAL, load(np.full((1, 3), 2.5)))
+    # ... and what can be told of a single row is: fractions are no levels of 0..255.
+    clashes(dynamic, IMAGES, load(np.full((1, 4, 8), 0.5)), "255 means 1")

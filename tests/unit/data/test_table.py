@@ -48,9 +48,10 @@ def test_floats(table, content):
     np.testing.assert_array_equal(loaded.rows, [[1.5, 2], [-300, 4]])
 
 
-def test_small_integers_are_uint8_and_labels_are_apart(table):
+def test_integers_are_numbers_like_others_and_labels_are_apart(table):
     loaded = load(table("a,label,b\n0,3,255\n7,-4,1.0\n"))
-    assert loaded.rows.dtype == np.uint8 and loaded.rows.tolist() == [[0, 255], [7, 1]]
+    assert loaded.rows.dtype == np.float32 and loaded.rows.tolist() == [[0, 255], [7, 1]]
+    assert loaded.fingerprint == load(np.array([[0, 255], [7, 1]])).fingerprint  # whatever the container
     assert loaded.columns == ("a", "b") and loaded.labels.tolist() == [3, -4] and loaded.labels.dtype == np.int64
     loaded = load(table('label,a\n"Adélie, x",0\nNA,256\n'))
     assert load(table('a,label\n1,"x\ny"\n2,z\n')).labels.tolist() == ["x\ny", "z"]
@@ -60,7 +61,7 @@ def test_small_integers_are_uint8_and_labels_are_apart(table):
 def test_values_equal_those_of_python(table):
     rows = np.random.default_rng(0).normal(size=(300, 7)) * 10.0 ** np.arange(-3, 4)
     text = ",".join("abcdefg") + "\n" + "".join(",".join(map(repr, row)) + "\n" for row in rows.tolist())
-    np.testing.assert_array_equal(load(table(text)).rows, rows.astype(np.float32))
+    np.testing.assert_array_equal(load(table(text)).rows, rows)
 
 
 def test_many_columns(table):
@@ -96,7 +97,14 @@ def test_many_columns(table):
         ("a,b\n1,inf\n", ["column 'b', row 1", "not finite"]),
         ("a,b\n1,1e400\n", ["column 'b', row 1", "not finite"]),
         ("a,b\n1,2\n1,-1e39\n", ["column 'b', row 2", "float32"]),
-        ("a,b\n1,2\n1,16777217\n", ["column 'b', row 2", "16777217", "2**24"]),
+        ("a,b\n1,2\n1,9007199254740994\n", ["column 'b', row 2", "9007199254740994", "2**53"]),
+        ("a,b,c,label\n1,x,\n2,3,4,\n", ["row 1 has 3 cells"]),
+        ("a,b,c,label\n1,x,2,u\n,y,3,v\n", ["column 'b', row 1: 'x' is text", "also wrong: 'a' (row 2)"]),
+        (
+            "a,b,c,d,e,f,g\n" + "x," * 6 + "x\n",
+            ["'a', row 1", "also wrong: 'b' (row 1), 'c' (row 1), 'd' (row 1), 'e' (row 1) and 2 more"],
+        ),
+        ("a,b\n1e39,2\n1,1e300\n", ["column 'a', row 1: 1e+39", "also wrong: 'b' (row 2)"]),
         ('a,b\n1,"1,000"\n', ["column 'b', row 1", "thousands"]),
         ("a,b\n1,0x10\n", ["column 'b', row 1", "text"]),
         ("a,b\n1,1_000\n", ["column 'b', row 1", "text"]),

@@ -2,15 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from aevb._fit import Record
 from aevb._splits import Splits
 from aevb.config import Config
-from aevb.data import Dataset
+from aevb.data import is_binary
+
+Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
 
 class Progress:
@@ -24,7 +25,7 @@ class Progress:
     ) -> None:
         pass
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         """The fit begins."""
 
     def epoch(self, record: Record) -> None:
@@ -37,7 +38,7 @@ class Progress:
 class LineProgress(Progress):
     """One plain line per epoch, for logs and pipes."""
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         self.epochs = config.epochs
         for line in describe(config, splits, directory):
             self.say(line)
@@ -52,13 +53,13 @@ class LineProgress(Progress):
 class BarProgress(Progress):
     """A bar with epoch, bounds, speed and time left, on a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stderr: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
-        self.console = Console(stderr=False, highlight=False)
+        self.console = Console(stderr=stderr, highlight=False)
         self.bar = RichProgress(
             MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
             BarColumn(bar_width=10, table_column=Column(min_width=4)),
@@ -69,7 +70,7 @@ class BarProgress(Progress):
             expand=True,
         )
 
-    def start(self, config: Config, splits: Splits, directory: Path) -> None:
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         for line in describe(config, splits, directory):
             self.say(line)
         self.task = self.bar.add_task("compiling", total=config.epochs)
@@ -85,14 +86,44 @@ class BarProgress(Progress):
         self.bar.stop()
 
 
+class NotebookProgress(Progress):
+    """A few lines below the cell, written anew after each epoch."""
+
+    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
+        from IPython.display import display
+
+        self.epochs = config.epochs
+        self.lines = describe(config, splits, directory)
+        self.handle = display(self._with("compiling"), raw=True, display_id=True)
+
+    def epoch(self, record: Record) -> None:
+        self.say(f"epoch {record['epoch']}/{self.epochs}  {summary(record)}")
+
+    def say(self, text: str) -> None:
+        self.handle.update(self._with(text), raw=True)
+
+    def _with(self, text: str) -> dict[str, str]:
+        return {"text/plain": "\n".join([*self.lines, text])}
+
+
+def watched_progress(*, quiet: bool) -> Progress:
+    """Of a fit in Python: a display where somebody watches, in a notebook or on a terminal, and else nothing."""
+    if quiet:
+        return Progress()
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        return NotebookProgress()
+    return BarProgress(stderr=True) if sys.stderr.isatty() else Progress()
+
+
 def make_progress(*, quiet: bool) -> Progress:
-    """What suits where the output goes."""
+    """Of a fit on the command line: what suits where the output goes."""
     if quiet:
         return Progress()
     return BarProgress() if sys.stdout.isatty() else LineProgress()
 
 
-def describe(config: Config, splits: Splits, directory: Path) -> list[str]:
+def describe(config: Config, splits: Splits, directory: Path | None = None) -> list[str]:
     """What is about to be fitted, and every choice that was made for the user."""
     rows = f"{len(splits.train)} training rows"
     for name, part in (("validation", splits.validation), ("test", splits.test)):
@@ -100,22 +131,16 @@ def describe(config: Config, splits: Splits, directory: Path) -> list[str]:
             rows += f", {len(part)} {name}"
     sizes = "-".join(map(str, (splits.train.rows.shape[1], *config.hidden, config.latent_dim)))
     lines = [
-        f"fitting {splits.train.name} ({rows}) into {directory}",
+        f"fitting {splits.train.name} ({rows})" + (f" into {directory}" if directory else ""),
         f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
         f"scaling {config.scaling}; estimator {config.estimator}, {config.optimizer} {config.learning_rate:g}",
     ]
-    if config.likelihood == "bernoulli" and config.binarization == "none" and not _is_binary(splits.train):
+    if config.likelihood == "bernoulli" and config.binarization == "none" and not is_binary(splits.train.rows):
         lines.append(
             "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "
             "and cannot be compared with ELBOs of binarised data"
         )
     return lines
-
-
-def _is_binary(data: Dataset) -> bool:
-    from aevb.data import is_binary
-
-    return is_binary(data.rows)
 
 
 def summary(record: Record) -> str:

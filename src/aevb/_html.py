@@ -1,0 +1,46 @@
+"""A fitted model as a notebook shows it: a small table."""
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .fitted import FittedModel
+
+# Of an evaluation on the rows by which early stopping chose the parameters.
+SELECTED = "which also chose the parameters: the best of several epochs, in expectation too high for new rows"
+
+# Key of an evaluation -> words for it.
+_LOG_P = {
+    "quadrature_log_likelihood": "log p(x), quadrature",
+    "importance_sampled_log_likelihood": "log p(x), importance sampling",
+}
+
+
+def summary_html(fitted: "FittedModel") -> str:
+    """Data, model and result, a line each."""
+    data, model, config, result = fitted.data, fitted.architecture, fitted.config, fitted.result
+    seen = fitted.preprocessing
+    sizes = "-".join(map(str, (model.data_dim, *model.hidden, model.latent_dim)))
+    stopped = str(result.get("stopped", "no result")).replace("_", " ")
+    lines = [
+        ("data", f"{data.name}, {data.num_rows:,} rows of shape {data.event_shape}"),
+        ("seen by the model", f"binarization {seen.binarization}, scaling {seen.scaling}"),
+        ("model", f"{sizes}, {model.likelihood} likelihood, posterior {model.posterior}, prior {model.prior}"),
+        ("training", f"{len(fitted.history)} epochs, {stopped}; estimator {config.estimator}, {config.optimizer}"),
+    ]
+    evaluation = result.get("evaluation")
+    if evaluation is not None:
+        bound = fitted.measures[0]
+        where = f"{evaluation['num_rows']:,} rows of {result['held_out']}"
+        if result.get("selected_on") == result["held_out"]:
+            where += f", {SELECTED}"
+        lines.append(("ELBO" if bound == "elbo" else bound.replace("_", " "), f"{_nats(evaluation[bound])}, {where}"))
+        lines += [(words, _nats(evaluation[key])) for key, words in _LOG_P.items() if evaluation.get(key) is not None]
+    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in lines)
+    return f'<table style="text-align:left">{rows}</table>'
+
+
+def _nats(mean: Mapping[str, Any]) -> str:
+    error = mean["standard_error"]
+    return f"{mean['mean']:.2f}" + ("" if error is None else f" ± {error:.2f}") + " nats per example"

@@ -1,0 +1,66 @@
+"""Whether the parameters of a distribution move its support: what an estimator that is made of the score must know."""
+
+from typing import Any
+
+import jax
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+_WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
+_WHOLE = (constraints.real, constraints.real_vector, constraints.real_matrix)
+
+
+def support_depends_on_parameters(q: dist.Distribution) -> bool:
+    """Whether q's parameters move an edge of its support at which its density is not zero.
+
+    For such a distribution E_q[grad log q(z)] is not zero, and no gradient may be built on it. What holds another
+    distribution (an `Independent`, a mixture, a transformed one) is looked into. Where nothing can be derived the
+    answer is True, unless q tells by an attribute `support_moves`, as a `Reparameterized` can. Edges that are plain
+    numbers, and not arrays, are nobody's parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> low = jnp.zeros(2)
+        >>> moving = dist.Uniform(low, low + 1.0).to_event(1)
+        >>> support_depends_on_parameters(moving), support_depends_on_parameters(dist.Gamma(2.0, low + 1.0))
+        (True, False)
+    """
+    told = getattr(q, "support_moves", None)
+    if told is not None:
+        return bool(told)
+    if isinstance(q, _WRAPPERS):
+        return support_depends_on_parameters(q.base_dist)
+    if isinstance(q, dist.MixtureSameFamily):
+        return support_depends_on_parameters(q.component_distribution)
+    if isinstance(q, dist.MixtureGeneral):
+        return any(support_depends_on_parameters(component) for component in q.component_distributions)
+    if isinstance(q, dist.TransformedDistribution):
+        return support_depends_on_parameters(q.base_dist) or _moved(q.base_dist.support, q.transforms)
+    return q.support is None or not is_fixed(q.support)
+
+
+def is_fixed(support: Any) -> bool:
+    """Whether no array, which could be a parameter, is an edge of a support. A discrete one cannot move by degrees."""
+    return support.is_discrete or not _has_arrays(support)
+
+
+def is_whole(support: Any) -> bool:
+    """Whether a support is all of R^J."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return any(support is whole for whole in _WHOLE)
+
+
+def _moved(support: Any, transforms: Any) -> bool:
+    """Whether maps, one after another, carry a fixed support to one that their own parameters move."""
+    for transform in transforms:
+        # The image of a fixed set by a map without parameters is fixed; one with parameters may map R^J onto itself.
+        onto = is_whole(support) and is_whole(transform.domain) and is_whole(transform.codomain)
+        if _has_arrays(transform) and not onto:
+            return True
+        support = transform.codomain
+    return False
+
+
+def _has_arrays(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(tree))

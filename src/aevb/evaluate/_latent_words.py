@@ -1,0 +1,105 @@
+"""What the diagnostics of the latent space mean, in plain words."""
+
+import numpy as np
+
+from ._latent import LatentDiagnostics
+from ._words import SIGMAS, Verdict, down, up
+
+# A KL that is nothing, little information, correlations that are strong, and a distance from the prior that is far.
+_NOTHING, _LITTLE, _CORRELATED, _FAR_PRIOR = 0.01, 0.5, 0.8, 1.0
+
+
+def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
+    """Whether z is used: active dimensions, what they tell about x, and where the z of data lie against the prior.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from aevb.evaluate import latent_diagnostics
+        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
+        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
+        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> q = jax.tree.map(jnp.zeros_like, q)  # q(z | x) = N(0, I) for every x
+        >>> d = latent_diagnostics(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
+        >>> print(collapse_verdict(d).headline)
+        0 of 2 latent dimensions are active; what z tells about x cannot be told from zero (at most 0.0001 nats).
+    """
+    d = diagnostics
+    num_dims = len(d.active)
+    are = "dimension is" if num_dims == 1 else "dimensions are"
+    details = [_idle(d), _correlated_pair(d), _fit_of_prior(d)]
+    headline = f"{d.num_active} of {num_dims} latent {are} active; {_information(d)}."
+    return Verdict(headline, " ".join(s for s in details if s), _advice(d))
+
+
+def _information(d: LatentDiagnostics) -> str:
+    """Between the two estimates, and never more than the KL, of which it is a part."""
+    low, high = d.mutual_information.interval(SIGMAS)
+    high = min(high, d.kl.value + SIGMAS * d.kl.standard_error)
+    if low <= 0:
+        return f"what z tells about x cannot be told from zero (at most {up(high)} nats)"
+    return f"z carries between {down(low)} and {up(high)} nats about x"
+
+
+def _advice(d: LatentDiagnostics) -> str:
+    if d.num_active == 0 and d.mutual_information.interval(SIGMAS)[1] <= _LITTLE:
+        return "z is hardly used: try --kl-warmup or --free-bits."
+    if d.aggregate_kl.interval(SIGMAS)[0] > _FAR_PRIOR:
+        return "A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data."
+    return ""
+
+
+def _idle(d: LatentDiagnostics) -> str:
+    """The dimensions that do not follow x, and what they cost."""
+    idle = np.flatnonzero(~d.active)
+    if len(idle) == 0:
+        return ""
+    if d.num_active == 0:
+        cost = f" It costs {d.kl.value:.2f} nats of KL all the same." if d.kl.value >= 0.1 else ""
+        low, high = d.mutual_information.interval(SIGMAS)
+        if low > 0:
+            return "The posterior means hardly move with x: z tells of x by the shape of q(z | x)." + cost
+        if high > _LITTLE:
+            return "The posterior means hardly move with x." + cost
+        return f"The posterior looks collapsed: its means hardly move with x.{cost}"
+    rest = "other one" if len(idle) == 1 else f"other {len(idle)}"
+    if d.kl_per_dimension is None:
+        return f"The posterior mean of the {rest} hardly moves with x."
+    largest = float(d.kl_per_dimension[idle].max())
+    each, has, moves = ("", "has", "moves") if len(idle) == 1 else (" each", "have", "move")
+    if largest < _NOTHING:
+        return f"The {rest} {has} a KL of less than {_NOTHING} nats{each} and could be left out."
+    return f"The {rest} {has} a KL of up to {largest:.2g} nats{each}, but hardly {moves} with x."
+
+
+def _correlated_pair(d: LatentDiagnostics) -> str:
+    both = d.active[:, None] & d.active[None, :] & ~np.eye(len(d.active), dtype=bool)
+    strength = np.where(both, np.abs(np.nan_to_num(d.correlation)), 0.0)
+    if strength.size == 0 or strength.max() <= _CORRELATED:
+        return ""
+    i, j = sorted(divmod(int(np.argmax(strength)), len(d.active)))
+    pairs = np.count_nonzero(np.triu(strength) > _CORRELATED)
+    others = "" if pairs == 1 else f" ({pairs - 1} other pair{'s' if pairs > 2 else ''} above {_CORRELATED})"
+    return (
+        f"The means of dimensions {i + 1} and {j + 1} have a correlation of {d.correlation[i, j]:.2f}{others}: fewer "
+        "dimensions may do as well."
+    )
+
+
+def _fit_of_prior(d: LatentDiagnostics) -> str:
+    low, high = d.aggregate_kl.interval(SIGMAS)
+    if low > _FAR_PRIOR:
+        return (
+            f"The z of data are at least {down(low)} nats from the prior: samples from p(z) may come from where few z "
+            "of data lie."
+        )
+    n, saturated = d.mutual_information.lower.num_rows, d.num_saturated
+    if high <= _FAR_PRIOR:
+        return f"The z of data are at most {up(high)} nats from the prior."
+    text = (
+        f"The z of data are between {down(low)} and {up(high)} nats from the prior."
+        if low > 0
+        else f"The distance of the z of data from the prior cannot be told from zero (at most {up(high)} nats)."
+    )
+    why = f" In {saturated:,} of {n:,} rows z lies where no other row's z does: too few rows to tell more."
+    return text + (why if saturated else "")

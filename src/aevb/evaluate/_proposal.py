@@ -1,0 +1,155 @@
+"""Where importance samples come from: the encoder's q(z | x), and what reaches the regions that it leaves out."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from aevb.distributions import Distribution, Reparameterized
+
+# From its own module: this is no part of the public face of `aevb.distributions`.
+from aevb.distributions._unconstrained import unconstrained
+from aevb.errors import UnavailableError
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    AbstractRecognitionModel,
+    FlowRecognition,
+    InverseAutoregressiveFlow,
+)
+
+Proposal = Literal["defensive", "encoder"]
+
+# Kinds of components: q(z | x), q stretched a little and much, p(z); and in which order the samples are theirs.
+ENCODER, WIDER, WIDEST, PRIOR = range(4)
+PATTERN = (ENCODER, WIDER, ENCODER, PRIOR, ENCODER, WIDER, ENCODER, WIDEST)
+# By how much q is stretched: |eps|^2 / J of J normal numbers has the standard deviation sqrt(2 / J). Less is lost in
+# the noise of q's own radius; much more puts every sample of many dimensions where the posterior is not.
+_DEVIATIONS = {WIDER: 1.0, WIDEST: 4.0}
+# Draws of q whose median is the point that it is stretched from.
+_DRAWS = 64
+# What the noise of a row that is no sample's is folded with.
+_CENTRE, _OFFSET = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
+
+
+class Mixture(NamedTuple):
+    """q0(z) of ONE row. Its functions make the distributions that they need anew at each call."""
+
+    draw: Callable[[PRNGKeyArray, Int[Array, ""]], tuple[Array, Float[Array, ""]]]  # key, k -> z_k, log q0(z_k)
+    log_prob: Callable[[Array], Float[Array, ""]]
+    kind: Callable[[Int[Array, "*k"]], Int[Array, "*k"]]  # k -> which component z_k is a draw of
+
+
+def proposal_components(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Float[Array, "*x"]
+) -> tuple[str, ...]:
+    """What the defensive proposal is a mixture of for these models: "encoder", and "widened" and "prior" if possible.
+
+    A mixture asks for log q at points that q did not draw. An inverse autoregressive flow takes J passes to tell it,
+    and a `Reparameterized` without an inverse cannot: these stand alone. A model that has log_joint() alone has no
+    prior to draw from, and a latent without a path through R^k cannot be stretched.
+
+    Args:
+        generative: p(x, z).
+        recognition: q(z | x).
+        x: any row.
+
+    Example:
+        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
+        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
+        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> proposal_components(g, q, jnp.ones(4))
+        ('encoder', 'widened', 'prior')
+    """
+    kinds = _pattern(generative, recognition, x, "defensive")
+    names = {ENCODER: "encoder", WIDER: "widened", WIDEST: "widened", PRIOR: "prior"}
+    return tuple(dict.fromkeys(names[kind] for kind in sorted(kinds)))
+
+
+def _pattern(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array, proposal: str
+) -> tuple[int, ...]:
+    """`PATTERN` without the components that these models have not got."""
+    q = recognition.posterior(x)
+    slow = isinstance(recognition, FlowRecognition) and isinstance(recognition.flow, InverseAutoregressiveFlow)
+    if proposal == "encoder" or slow or (isinstance(q, Reparameterized) and q.inverse is None):
+        return (ENCODER,)
+    has_prior = isinstance(generative, AbstractPriorLikelihood)
+    absent = set() if has_prior else {PRIOR}
+    try:
+        unconstrained(_support_of(generative, q))
+    except UnavailableError:
+        absent |= {WIDER, WIDEST}
+    return tuple(kind for kind in PATTERN if kind not in absent)
+
+
+def _support_of(generative: Any, q: Distribution) -> Distribution:
+    """A distribution with the support of z: q's own may be a part of it, which moves from row to row."""
+    return generative.prior() if isinstance(generative, AbstractPriorLikelihood) else q
+
+
+def make_proposal(
+    generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], key: PRNGKeyArray, proposal: str
+) -> Mixture:
+    r"""q0(z) = sum_c a_c q_c(z), of which sample k comes from component c(k), in turn, beginning anywhere.
+
+    With "encoder" q0 is q(z | x). With "defensive" it is 1/2 q(z | x) + 1/4 and 1/8 of q stretched, + 1/8 p(z), so that
+    p(x, z) / q0(z) is at most twice p(x, z) / q(z | x), and at most 8 p(x | z): what q leaves out is met by others, and
+    its weight is bounded where the likelihood is (Hesterberg 1995; Owen & Zhou 2000).
+
+    Stretched by s: m + s (u - m), with u = z in R^k, by `unconstrained`, and m a median of draws of q. As the turn
+    begins at a random place, each z_k alone has the density q0, and 1/K sum_k w_k is unbiased for any K; as the numbers
+    of samples are nearly in the ratio of the a_c, it has less noise than independent choices would leave.
+    """
+    pattern = _pattern(generative, recognition, x, proposal)
+    kinds, counts = np.unique(pattern, return_counts=True)
+    log_shares = {int(kind): float(np.log(count / len(pattern))) for kind, count in zip(kinds, counts, strict=True)}
+
+    def in_space() -> Any:
+        return unconstrained(_support_of(generative, recognition.posterior(x)))
+
+    centre, factors = jnp.zeros(()), {}
+    if WIDER in log_shares:
+        draws = recognition.posterior(x).sample(jax.random.fold_in(key, _CENTRE), (_DRAWS,))
+        centre = jnp.median(jax.vmap(lambda z: in_space().inverse(z))(draws), axis=0)
+        factors = {kind: 1.0 + sd * np.sqrt(2.0 / max(centre.size, 1)) for kind, sd in _DEVIATIONS.items()}
+    offset = jax.random.randint(jax.random.fold_in(key, _OFFSET), (), 0, len(pattern))
+
+    def kind_of(k: Array) -> Array:
+        return jnp.asarray(pattern)[(k.astype(int) + offset) % len(pattern)]
+
+    def draw(key: PRNGKeyArray, k: Array) -> tuple[Array, Array]:
+        q, kind = recognition.posterior(x), kind_of(k)
+        if len(log_shares) == 1 and isinstance(q, Reparameterized):
+            return q.rsample_and_log_prob(key)  # its density comes with it, in one pass
+        own = z = q.sample(key)
+        if factors:
+            to = in_space()
+            stretched = {c: to.forward(centre + s * (to.inverse(own) - centre)) for c, s in factors.items()}
+            for c, value in stretched.items():
+                # Where q lies outside of the prior's support there is no way back, and nothing to be weighed.
+                z = jnp.where((kind == c) & jnp.all(jnp.isfinite(value)), value, z)
+        if PRIOR in log_shares:
+            z = jnp.where(kind == PRIOR, generative.prior().sample(key), z)
+        return z, log_prob(z)
+
+    def log_density(kind: int, z: Array) -> Float[Array, ""]:
+        if kind == PRIOR:
+            return generative.prior().log_prob(z)
+        q = recognition.posterior(x)
+        if kind == ENCODER:
+            return q.log_prob(z)
+        to, s = in_space(), factors[kind]
+        u = to.inverse(z)
+        back = centre + (u - centre) / s
+        log_q = q.log_prob(to.forward(back)) + to.log_det(back) - to.log_det(u) - u.size * np.log(s)
+        return jnp.where(jnp.isnan(log_q), -jnp.inf, log_q)
+
+    def log_prob(z: Array) -> Float[Array, ""]:
+        each = [log_share + log_density(kind, z) for kind, log_share in log_shares.items()]
+        return jax.scipy.special.logsumexp(jnp.stack(each)) if len(each) > 1 else each[0]
+
+    return Mixture(draw, log_prob, kind_of)

@@ -1,0 +1,60 @@
+"""What a diagnostic found, in plain words, and how its numbers are told from zero and rounded."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ._summary import Mean
+
+# An estimate is told from zero if it is more than so many of its standard errors away from it.
+SIGMAS = 3.0
+
+
+class Verdict(NamedTuple):
+    """What a diagnostic found, in plain words; every sentence follows from the diagnostic's numbers."""
+
+    headline: str  # one line
+    details: str  # the rest: none or more sentences
+    advice: str = ""  # what to do about it, in one sentence; empty where nothing is asked for
+
+    def __str__(self) -> str:
+        return " ".join(part for part in self if part)
+
+
+def above(m: Mean) -> bool:
+    """Told from zero, on its upper side. Never with a single row, whose spread is unknown."""
+    return m.value - SIGMAS * m.standard_error > 0
+
+
+def below(m: Mean) -> bool:
+    """The same on its lower side."""
+    return m.value + SIGMAS * m.standard_error < 0
+
+
+def minus(m: Mean) -> Mean:
+    """With the other sign."""
+    return m._replace(value=-m.value)
+
+
+def nats(m: Mean) -> str:
+    """With two decimals, and a third or fourth where the error is that small."""
+    if not math.isfinite(m.standard_error):
+        return f"{m.value:.2f}"
+    error = m.standard_error
+    decimals = 3 if 0.0005 <= error < 0.005 else 4 if 0.00005 <= error < 0.0005 else 2
+    return f"{m.value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def down(value: float) -> str:
+    """With a decimal, or two digits below 1; rounded so that "at least" stays true."""
+    return _rounded(value, math.floor)
+
+
+def up(value: float) -> str:
+    """The same for "at most"."""
+    return _rounded(value, math.ceil)
+
+
+def _rounded(value: float, to_whole: Callable[[float], int]) -> str:
+    decimals = 1 if not 0 < value < 1 else min(1 - math.floor(math.log10(value)), 4)
+    return f"{to_whole(round(value * 10**decimals, 6)) / 10**decimals:.{decimals}f}"

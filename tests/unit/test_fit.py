@@ -1,0 +1,384 @@
+"""The front door: what is guessed is said, what comes back has the data's shape and units, words fit the numbers."""
+
+import copy
+import dataclasses
+import re
+import sys
+import types
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import aevb
+from aevb import train
+from aevb._container import read_container, write_container
+from aevb._fit import _output_bias
+from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
+from aevb._splits import load_splits
+from aevb.cli import main
+from aevb.data import choose_preprocessing, epoch_order, load, split
+
+SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (60, 4, 5), dtype=np.uint8)
+COUNTS = RNG.integers(0, 90, (80, 3))
+
+
+class ReadyToTrain(Exception):
+    """Raised where training would begin: the rest of the fit is not of interest."""
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def stop(*args, **kwargs):
+        raise ReadyToTrain
+
+    monkeypatch.setattr(train, "aevb", stop)
+
+
+def resolved(data, **options):
+    """The configuration that a fit begins with; needs `no_training`."""
+    seen = []
+    with pytest.raises(ReadyToTrain):
+        aevb.fit(data, on_start=lambda config, splits: seen.append(config), **SMALL | options)
+    return seen[0]
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Of 0 to 255, fitted with early stopping and no test part."""
+    return aevb.fit(GREY, **SMALL, early_stopping=2, evaluation_samples=3)
+
+
+# --- what is guessed --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    "data", [COUNTS, COUNTS.astype(np.float32), COUNTS / 100], ids=["integers", "floats", "shares"]
+)
+def test_a_guess_is_a_warning_and_naming_the_likelihood_ends_it(data):
+    """Ages given as integers became Bernoulli(age / 255) without a word."""
+    with pytest.warns(aevb.GuessWarning, match="taken for a table of measurements") as caught:
+        config = resolved(data)
+    assert (config.likelihood, config.scaling, config.binarization) == ("gaussian", "standardize", "none")
+    assert caught[0].filename == __file__  # the caller's line, not one of the library
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolved(data, likelihood="gaussian") == config
+
+
+@pytest.mark.usefixtures("no_training")
+def test_what_is_evident_is_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolved(GREY).binarization == "dynamic"
+        assert resolved((GREY > 99).reshape(60, 20)).likelihood == "bernoulli"
+        assert resolved(COUNTS - 40.5).scaling == "standardize"
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_guess_is_a_line_of_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("ages.csv", COUNTS, "%d", ",", header="a,b,c", comments="")
+    with pytest.raises(ReadyToTrain):
+        main(["fit", "ages.csv"])
+    assert "note: the whole numbers of 'ages.csv', 0 to 89, are taken for a table" in capsys.readouterr().out
+    with pytest.raises(ReadyToTrain):
+        main(["fit", "ages.csv", "--likelihood", "gaussian"])
+    assert "note" not in capsys.readouterr().out
+
+
+# --- defaults and their limits ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_default_batch_never_refuses_data():
+    """80 rows were refused, for the batch is 100."""
+    rows = RNG.normal(size=(80, 3))
+    assert resolved(rows).batch_size == 72  # what the validation part leaves
+    assert resolved(rows, validation=0.0).batch_size == 80
+    assert resolved(np.concatenate([rows, rows])).batch_size == 100
+    assert resolved(rows, batch_size=7).batch_size == 7
+    with pytest.raises(aevb.DataError, match="72 training rows, fewer than the batch of 73 that was asked for"):
+        aevb.fit(rows, **SMALL, batch_size=73)
+
+
+def test_rows_of_a_part_keep_their_numbers_in_the_data():
+    """A row of the validation part was called by its place there, which nobody can look up."""
+    rows = np.arange(50.0).reshape(50, 1) + 0.5
+    splits = load_splits(rows, aevb.Config(validation=0.2, seed=3))
+    in_training, held_out = split(50, 0.2, 3)
+    np.testing.assert_array_equal(splits.train.row_numbers, in_training)
+    np.testing.assert_array_equal(splits.validation.row_numbers, held_out)
+    np.testing.assert_array_equal(rows[splits.validation.row_numbers], splits.validation.rows)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_parts_on_another_scale_are_refused():
+    with pytest.raises(aevb.DataError, match="255 means 1"):
+        aevb.fit(GREY, test=GREY / 255, **SMALL)
+
+
+@pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"likelihood": "gaussian"}], ids=str)
+def test_the_decoder_starts_at_the_training_mean(options):
+    """Through the inverse of what the decoder does to its output: the logit for probabilities."""
+    data = load(GREY)
+    preprocessing = choose_preprocessing(data, options["likelihood"])
+    bias = np.asarray(_output_bias(aevb.Config(**options), preprocessing, data), np.float64)
+    start = 1 / (1 + np.exp(-bias)) if options["likelihood"] == "bernoulli" else bias
+    np.testing.assert_allclose(start, GREY.reshape(60, 20).mean(axis=0) / 255, rtol=1e-5)
+
+
+# --- shapes and units -------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_back_of_images_has_their_shape_and_units(images):
+    """Samples were flat rows of 0 and 1 and reconstructions flat rows of [0, 1], for images of 0 to 255."""
+    drawn = images.sample(6, jax.random.key(1))
+    assert drawn.shape == (6, 4, 5) and drawn.dtype == np.uint8 and set(np.unique(drawn)) == {0, 255}
+    assert len({one.tobytes() for one in drawn}) == 6  # each has noise of its own
+    z = images.encode(GREY[:3]).mean
+    probability = np.stack([images.generative.likelihood(jax.numpy.asarray(one)).mean for one in z])
+    np.testing.assert_allclose(images.decode(z), 255 * probability.reshape(3, 4, 5), rtol=1e-5)
+    np.testing.assert_array_equal(images.reconstruct(GREY[:3]), images.decode(z))
+    assert abs(images.reconstruct(GREY).mean() - GREY.mean()) < 25
+    assert images.encode(drawn).mean.shape == (6, 2)  # and can be put in again
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "levels"),
+    [
+        (GREY, {"likelihood": "discretized-logistic"}, range(256)),
+        (GREY > 99, {}, {0, 1}),
+        (GREY / 255, {"likelihood": "bernoulli"}, {0.0, 1.0}),
+        (GREY, {"likelihood": "gaussian"}, None),
+    ],
+    ids=["levels", "binary", "fractions", "gaussian"],
+)
+def test_samples_of_other_images(data, options, levels):
+    fitted = aevb.fit(data, **SMALL | {"epochs": 1}, **options, evaluation_samples=0, validation=0.0)
+    drawn = fitted.sample(5, seed=0)
+    assert drawn.shape == (5, 4, 5)
+    if levels is None:
+        assert drawn.dtype.kind == "f" and 10 < drawn.std() < 500 and 0 < drawn.mean() < 255  # 0 to 255, not 0 to 1
+        return
+    assert set(np.unique(drawn)) <= set(levels) and (drawn.dtype == np.uint8) == (
+        options.get("likelihood") != "bernoulli"
+    )
+    assert drawn.max() > 0.9 * max(levels) / 2
+
+
+def test_a_dark_row_alone_is_encoded_as_among_others(images):
+    """A single row of levels 0 and 1 was refused as a data set scaled to [0, 1]."""
+    rows = GREY[:3].copy()
+    rows[1] = 1
+    rows[1, 0, 0] = 0
+    np.testing.assert_allclose(images.encode(rows[1:2]).mean, images.encode(rows).mean[1:2], rtol=1e-5)
+    with pytest.raises(aevb.DataError, match="255 means 1"):
+        images.encode(rows[:2] / 255)
+
+
+def test_data_far_from_zero_give_the_model_of_the_same_data_near_it(tmp_path):
+    """At 1e8 with unit variance, columns were called constant: float32 holds that to the nearest 8."""
+    near = RNG.normal(size=(60, 3)) @ np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 0.3]])
+    far = near + 1e8
+    options = SMALL | {"evaluation_samples": 0}
+    one, other = aevb.fit(far, **options), aevb.fit(far - 1e8, **options)
+    one.save(tmp_path / "far.safetensors")
+    for model in (one, aevb.load(tmp_path / "far.safetensors")):
+        np.testing.assert_allclose(model.encode(far[:1]).mean, other.encode(far[:1] - 1e8).mean, atol=1e-5)
+        np.testing.assert_allclose(model.reconstruct(far) - 1e8, other.reconstruct(far - 1e8), atol=1e-5)
+    assert abs(one.log_jacobian - other.log_jacobian) < 1e-6
+    assert (
+        abs(one.evaluate(far, num_samples=0).bound.value - other.evaluate(far - 1e8, num_samples=0).bound.value) < 1e-4
+    )
+
+
+# --- keys and seeds ---------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_is_its_key(images):
+    for draw in (images.sample, images.sample_prior):
+        np.testing.assert_array_equal(draw(3, seed=7), draw(3, jax.random.key(7)))
+        assert not np.array_equal(draw(3, seed=7), draw(3, seed=8))
+        for wrong, message in (
+            ({}, "give one of seed=0"),
+            ({"seed": 1, "key": jax.random.key(1)}, "give only one of seed"),
+            ({"key": 1}, r"key must be one JAX key, as jax.random.key\(0\) is, got 1; seed=0"),
+            ({"key": jax.random.split(jax.random.key(0), 2)}, "key must be one JAX key"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                draw(3, **wrong)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_reconstruction_term_is_not_called_log_likelihood(images):
+    """One word stood for E_q[log p(x|z)] in results and for log p(x) in methods."""
+    evaluation, record = images.result["evaluation"], images.history[-1]
+    assert images.measures == ("elbo", "reconstruction", "kl")
+    assert evaluation["elbo"]["mean"] == pytest.approx(evaluation["reconstruction"]["mean"] - evaluation["kl"]["mean"])
+    for part in ("train", "validation"):
+        terms = (record[f"{part}_{name}"] for name in ("elbo", "reconstruction", "kl"))
+        elbo, reconstruction, kl = terms
+        assert elbo == pytest.approx(reconstruction - kl, abs=1e-4)
+    assert "log_likelihood" not in evaluation and not any("log_likelihood" in name for name in record)
+
+
+def test_a_file_with_the_old_name_is_read_with_the_new_one(images, tmp_path):
+    path = tmp_path / "new.safetensors"
+    images.save(path)
+    header, arrays = read_container(path)
+    assert header["format"] == 2
+    old = copy.deepcopy(header) | {"format": 1}
+    for record in old["history"]:
+        for part in ("train", "validation"):
+            record[f"{part}_log_likelihood"] = record.pop(f"{part}_reconstruction")
+    evaluation = old["result"]["evaluation"]
+    evaluation["log_likelihood"] = evaluation.pop("reconstruction")
+    write_container(tmp_path / "old.safetensors", old, arrays)
+    again, loaded = aevb.load(tmp_path / "old.safetensors"), aevb.load(path)
+    assert again.history == loaded.history and again.result == loaded.result
+    assert loaded.result["evaluation"]["importance_sampled_log_likelihood"] is not None  # that one keeps its name
+
+
+# --- numbers of the rows that chose -----------------------------------------------------------------------------------
+
+
+def test_numbers_of_the_rows_that_chose_the_parameters_are_not_called_held_out(images, capsys):
+    """Early stopping keeps the best of several bounds on the validation rows; their mean is no held-out number then."""
+    from aevb.cli._tables import print_info
+
+    assert (images.result["held_out"], images.result["selected_on"]) == ("validation", "validation")
+    words = "in expectation too high for new rows"
+    unselected = dataclasses.replace(images, result={**images.result, "selected_on": None})
+    tested = dataclasses.replace(images, result={**images.result, "held_out": "test"})
+    for model, said in ((images, True), (unselected, False), (tested, False)):
+        assert (words in model._repr_html_()) == said
+        print_info(model)
+        assert (words in " ".join(capsys.readouterr().out.split())) == said
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("early_stopping", [0, 1])
+def test_what_was_selected_on_is_recorded(early_stopping, monkeypatch):
+    class Done:
+        history = ({"examples_per_second": 1.0, "skipped_steps": 0},)
+
+        def __init__(self, plan, splits):
+            pass
+
+        def run(self, on_epoch, interrupted):
+            return "finished"
+
+        def fitted(self, result):
+            raise ReadyToTrain(result)
+
+    monkeypatch.setattr("aevb._fit._Trainer", Done)
+    with pytest.raises(ReadyToTrain) as caught:
+        aevb.fit(GREY, **SMALL, early_stopping=early_stopping, test=GREY)
+    [result] = caught.value.args
+    assert result["held_out"] == "test" and result["selected_on"] == ("validation" if early_stopping else None)
+
+
+# --- what was skipped -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), 0.0])
+@pytest.mark.parametrize("recovers", [False, True])
+def test_an_epoch_of_skipped_steps_has_no_numbers(missing, recovers, monkeypatch):
+    """It was recorded as an ELBO of 0.0."""
+    real = train.epochs
+
+    def epochs(algorithm, state, rows, **options):
+        yield state, train.EpochSummary(1, float("nan"), float("nan"), missing, missing, 0.0, 6, 1.0, 60.0)
+        if recovers:
+            yield from real(algorithm, state, rows, **options)
+
+    monkeypatch.setattr(train, "epochs", epochs)
+    records = []
+    options = SMALL | {"batch_size": 10, "validation": 0.0, "kl_weight": 2.0, "epochs": 1, "evaluation_samples": 0}
+    if recovers:
+        fitted = aevb.fit(GREY, **options, on_epoch=records.append)
+        assert records[1]["train_elbo"] < 0 and fitted.result["skipped_steps"] == 6
+    else:
+        with pytest.raises(aevb.DivergenceError, match="training came to nothing: every step") as caught:
+            aevb.fit(GREY, **options, on_epoch=records.append)
+        fitted = caught.value.fitted
+    names = ("train_elbo", "train_reconstruction", "train_kl", "train_objective", "grad_norm")
+    assert [records[0][name] for name in names] == [None] * 5 and records[0]["skipped_steps"] == 6
+    assert fitted.history == tuple(records)
+
+
+def test_rows_that_broke_the_training_are_called_by_their_numbers_in_the_data():
+    """They were called by their places in the training part."""
+    with pytest.raises(aevb.DivergenceError, match="10 steps in a row") as caught:
+        aevb.fit(GREY, **SMALL | {"epochs": 9}, batch_size=27, learning_rate=1e30, validation=0.1, seed=5)
+    named = re.search(r"\(rows ([\d, ]+)", str(caught.value)).group(1).rstrip(", ")
+    in_training, _ = split(60, 0.1, 5)
+    shown = {int(number) for number in named.split(", ")}
+    assert shown <= set(in_training) and len(shown) == 8
+    epoch, step = map(int, re.search(r"step (\d+) of epoch (\d+)", str(caught.value)).groups()[::-1])
+    key = jax.random.fold_in(jax.random.key(5), 1)
+    order = np.asarray(epoch_order(key, epoch - 1, 54))
+    assert shown == set(in_training[order[27 * (step - 1) :][:8]])
+
+
+# --- who watches ------------------------------------------------------------------------------------------------------
+
+
+class Shell:
+    kernel = object()
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """IPython as a fit in a notebook finds it; a list of what was displayed."""
+    shown = []
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        shown.append(data["text/plain"])
+        return Handle()
+
+    module, displays = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    module.get_ipython, displays.display, module.display = Shell, display, displays
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setitem(sys.modules, "IPython.display", displays)
+    return shown
+
+
+def test_a_fit_in_a_notebook_shows_how_it_goes(notebook):
+    assert isinstance(watched_progress(quiet=False), NotebookProgress)
+    options = SMALL | {"evaluation_samples": 0, "validation": 0.0, "epochs": 1}
+    aevb.fit(GREY, **options)
+    assert "fitting array (60 training rows)" in notebook[0] and notebook[0].endswith("compiling")
+    assert "epoch 1/1  elbo train -" in notebook[-1]
+    notebook.clear()
+    aevb.fit(GREY, **options, quiet=True)
+    aevb.fit(GREY, **options, on_epoch=lambda record: None)  # has a display of its own
+    assert notebook == []
+
+
+def test_a_terminal_is_watched_and_a_pipe_is_not(monkeypatch):
+    assert type(watched_progress(quiet=False)) is Progress  # under pytest stderr is no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert isinstance(watched_progress(quiet=False), BarProgress)
+    assert type(watched_progress(quiet=True)) is Progress
+
+
+def test_a_notebook_shows_a_model_as_a_table(images):
+    shown = dataclasses.replace(images, data=dataclasses.replace(images.data, name="<b>&"))._repr_html_()
+    assert "&lt;b&gt;&amp;, 54 rows of shape (4, 5)" in shown and "<b>" not in shown
+    assert "20-4-2, bernoulli likelihood, posterior gaussian, prior normal" in shown
+    evaluation = images.result["evaluation"]
+    assert f"{evaluation['elbo']['mean']:.2f} ±" in shown
+    assert f"{evaluation['importance_sampled_log_likelihood']['mean']:.2f} ±" in shown
+    assert "no result" in dataclasses.replace(images, result={})._repr_html_()

@@ -1,0 +1,160 @@
+"""Every sentence of a report's own words: a result in which it must stand, and one beside it in which it must not."""
+
+import numpy as np
+import pytest
+
+from aevb.evaluate import mean
+from aevb.reports import ReportSettings
+from aevb.reports._diagnose import Finding
+from aevb.reports._log_p import LogP
+from aevb.reports._sections import sections_of, what_next
+from aevb.reports._settings import KEYS
+from aevb.reports._text import plain
+from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
+
+N = 400
+NOISE = np.random.default_rng(0).normal(size=N)
+
+
+def scores(method="is", *, elbo=-7.0, log_p=-5.0, better=None, trained=0, rows=N, noise=0.1, content=(), **per_row):
+    """N rows with a log p(x), an ELBO and a yardstick of these means, and what the method tells of each row."""
+    settings = ReportSettings(method=method, num_samples=None if method == "elbo" else 1000).resolved(
+        rows, quadrature=False
+    )
+    told = {
+        "quadrature": {"error": 0.0004},
+        "is": {"standard_error": 0.01, "effective_sample_size": 800.0, "khat": 0.1},
+        "ais": {"standard_error": 0.01, "effective_sample_size": 9.0},
+        "hmc": {"standard_error": 0.01, "effective_sample_size": 90.0},
+    }.get(method, {})
+    bound = np.full(N, elbo)
+    found = {"num_rows": rows, "num_rows_trained_on": trained, "elbo": plain(mean(bound + noise * NOISE))}
+    estimate = None
+    if told:
+        arrays = {name: np.broadcast_to(value, N) for name, value in (told | per_row).items()}
+        estimate = LogP(method, 1000, {"log_likelihood": log_p + noise * NOISE, **arrays})
+        found[KEYS[method]] = estimate.to_dict()
+    found |= dict(content)
+    return Scores(found, settings, bound, estimate, None if better is None else better + noise * NOISE)
+
+
+GREY = {"grey_objective": {"mean": -90.0, "standard_error": 0.5}}
+GAP = {"bidirectional_gap": {"mean": 0.11, "standard_error": 0.09, "num_simulated": 16}}
+HEAVY = np.where(np.arange(N) < N // 10, 0.9, 0.1)  # k-hat in a tenth of the rows
+FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words", "here", "there"),
+    [
+        # how good
+        ("log p(x) is -5.00 ± 0.005 nats a row (by quadrature).", how_good, scores("quadrature"), scores("elbo")),
+        ("log p(x) is -5.00", how_good, scores(), scores(log_p=-6.0)),
+        ("log p(x) is at least -7.00", how_good, scores("elbo"), scores("quadrature")),
+        ("cross-entropy of grey pixels and no likelihood", how_good, scores("elbo", content=GREY), scores("elbo")),
+        ("nats better than a model of independent columns.", how_good, scores(better=3.0), scores(better=0.001)),
+        ("nats WORSE than a model of independent columns.", how_good, scores(better=-3.0), scores(better=0.001)),
+        ("cannot be told from a model of independent columns", how_good, scores(better=0.001), scores(better=3.0)),
+        ("independent columns", how_good, scores(better=3.0), scores()),
+        # the bound beside log p(x)
+        ("the ELBO is 2.00", bound_and_log_p, scores("quadrature"), scores("quadrature", elbo=-8.0)),
+        ("the ELBO is at least 2.00", bound_and_log_p, scores(), scores("quadrature")),
+        ("so much the bound misses", bound_and_log_p, scores(), scores(elbo=-5.001)),
+        ("the ELBO cannot be told from log p(x)", bound_and_log_p, scores(elbo=-5.001), scores()),
+        ("nats below the ELBO, which is a bound: it is too low", bound_and_log_p, scores(elbo=-4.0), scores()),
+        ("On these 400 rows", bound_and_log_p, scores(), scores(rows=1000)),
+        ("On 400 rows, of 1,000, the ELBO", bound_and_log_p, scores(rows=1000), scores()),
+        ("Each row has a score of its own", bound_and_log_p, scores("elbo"), scores()),
+    ],
+)  # fmt: skip
+def test_the_score(sentence, words, here, there):
+    assert sentence in words(here)
+    assert sentence not in words(there)
+
+
+def test_bits_per_pixel():
+    found = scores("quadrature", log_p=-784 * np.log(2), noise=0.0)
+    assert "(by quadrature; 1.000 bits per pixel)" in how_good(found, 784)
+    assert "bits" not in how_good(found)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "here", "there"),
+    [
+        ("Yes: p(x) was integrated over all z, to 0.001 nats in every row.", scores("quadrature"),
+         scores("quadrature", error=0.1)),
+        ("in 400 of 400 rows the grid was not fine or wide enough, and log p(x) may be off by 0.1 nats there",
+         scores("quadrature", error=0.1), scores("quadrature")),
+        ("Hold the rows with a large error in rows.csv against --method ais.", scores("quadrature", error=0.1),
+         scores("quadrature")),
+        ("Not for 10 % of the rows: their importance weights have so heavy a tail (k-hat above 0.7)",
+         scores(khat=HEAVY, standard_error=0.5), scores(khat=0.1, standard_error=0.5)),
+        # The tail matters only where the estimate hangs on it: equal weights are perfect, whatever their k-hat.
+        ("so heavy a tail", scores(khat=HEAVY, standard_error=0.5),
+         scores(khat=HEAVY, standard_error=1e-6, effective_sample_size=1000.0)),
+        ("Use --method ais for log p(x).", scores(khat=HEAVY, standard_error=0.5), scores()),
+        ("Yes: the importance weights are sound in 100.0 % of the rows.", scores(), scores(khat=HEAVY, standard_error=0.5)),
+        ("other random numbers would move it by 0.0005 nats", scores(), scores(standard_error=0.1)),
+        ("too few importance samples to see a tail", scores(khat=np.nan), scores()),
+        ("Use --num-samples 25 or more.", scores(khat=np.nan), scores()),
+        ("Not for 10 % of the rows: a single chain carries the estimate", scores("ais", effective_sample_size=FEW),
+         scores("ais")),
+        ("Use more --distributions.", scores("ais", effective_sample_size=FEW), scores("hmc", effective_sample_size=FEW)),
+        ("a single posterior sample carries the estimate", scores("hmc", effective_sample_size=FEW), scores("hmc")),
+        ("How far below was not estimated (--simulated).", scores("ais"), scores("ais", content=GAP)),
+        ("On 16 rows that the model made itself, a lower and an upper bound are 0.11 ± 0.09 nats apart",
+         scores("ais", content=GAP), scores("ais")),
+        ("in expectation the estimate is not above log p(x)", scores("ais"), scores("hmc")),
+        ("chains that missed a part of the posterior make the harmonic mean too low", scores("hmc"), scores("ais")),
+        ("Hold it against --method ais.", scores("hmc"), scores("ais")),
+        ("As a bound: the mean of log p(x) is not below it but for the ±.", scores("elbo"), scores("quadrature")),
+    ],
+)  # fmt: skip
+def test_whether_it_can_be_believed(sentence, here, there):
+    assert sentence in f"{trust(here).text} {trust(here).advice}"
+    assert sentence not in f"{trust(there).text} {trust(there).advice}"
+
+
+def test_an_objective_is_believed_as_one():
+    grey = scores("elbo", content=GREY)
+    grey.content.pop("elbo")
+    assert trust(grey).text.startswith("As an objective.")
+    assert not trust(scores("elbo")).text.startswith("As an objective.")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "here", "there"),
+    [
+        ("Not for new rows: 7 of the 400 rows were trained on.", {"trained": 7}, {"trained": 0}),
+        ("Not for new rows: All 400 rows were trained on.", {"trained": 400}, {"trained": 7}),
+        ("Whether rows among them were trained on is not known", {"trained": None}, {"trained": 0}),
+        ("These rows also chose the parameters (early stopping)", {"selected": True}, {"selected": False}),
+    ],
+)
+def test_which_rows_they_are(sentence, here, there):
+    def said(selected=False, **options):
+        found = scores(**options)
+        return believed(found, trust(found), selected=selected)
+
+    assert sentence in said(**here)
+    assert sentence not in said(**there)
+
+
+def test_advice_on_the_numbers_goes_before_advice_on_the_model():
+    trained, heavy, sound = scores(trained=7), scores(khat=HEAVY, standard_error=0.5), scores()
+    assert before_all(trained, trust(trained)) == "Name rows that the model has not seen: aevb evaluate RUN DATA."
+    assert before_all(heavy, trust(heavy)) == "Use --method ais for log p(x)."
+    assert before_all(sound, trust(sound)) == ""
+    assert what_next(["First.", "", "Second.", "First.", "Third."]) == "First. Second."
+    assert what_next(["", ""]).startswith("No check asks for a change.")
+    assert "No check" not in what_next(["", "Second."])
+
+
+def test_a_section_for_each_diagnostic_that_was_made():
+    findings = {
+        "gaps": Finding({}, "Headline.", "Details.", {}, "Advice."),
+        "latent": Finding({}, "Other headline.", "", {}),
+    }
+    latent, gaps = sections_of(findings)  # in the order of the page
+    assert latent == ("What do the latent dimensions carry?", "Other headline.", (), ("latent_dimensions",), "")
+    assert gaps == ("Where is the bound loose?", "Headline.", ("Details.", "Advice."), (), "")
