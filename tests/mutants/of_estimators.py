@@ -2,10 +2,20 @@
 
 IMPORTANCE, SCORE, WEIGHTS = "estimators/_importance.py", "estimators/_score.py", "estimators/_log_weights.py"
 BOUNDS, OBJECTIVES = "statistical/test_bounds.py", "unit/test_objectives.py"
+CONTRACTS, RENYI, ELBO = "models/_contracts.py", "estimators/_renyi.py", "evaluate/_elbo.py"
+ANSWER = "unit/test_contracts.py::test_what_is_not_available_is_an_answer"
 
 
 def unbiased(name: str) -> str:
     return f"{BOUNDS}::test_value_and_gradient_are_unbiased_for_the_own_bound[{name}]"
+
+
+def refused(wrong: str) -> str:
+    return f"unit/test_contracts.py::test_shapes_that_do_not_fit_are_refused_by_all_who_ask[{wrong}]"
+
+
+def with_zeros(name: str) -> str:
+    return f"{BOUNDS}::test_weights_of_zero_are_what_they_are[{name}]"
 
 
 MUTANTS = [
@@ -106,5 +116,120 @@ MUTANTS = [
         "(bound - q_theta.kl(prior_scale)) / num_examples",
         "bound / num_examples - q_theta.kl(prior_scale)",
         f"{OBJECTIVES}::test_the_bound_of_full_vb_by_hand",
+    ),
+    (
+        "many distributions are taken for one",
+        CONTRACTS,
+        "if p.batch_shape != ():",
+        "if False:",
+        refused("Factors, likelihood without to_event"),
+    ),
+    (
+        "a log-density of one number for each pixel is averaged",
+        CONTRACTS,
+        "if jnp.shape(value) != shape:",
+        "value = jnp.mean(value) if shape == () else value\n    if jnp.shape(value) != shape:",
+        refused("Joint, one number for each pixel"),
+    ),
+    (
+        "x is broadcast over the likelihood",
+        CONTRACTS,
+        "if p.event_shape != jnp.shape(value):",
+        "if False:",
+        refused("Factors, likelihood of one number"),
+    ),
+    (
+        "the prior is broadcast over the posterior",
+        CONTRACTS,
+        "if q.event_shape != p.event_shape:",
+        "if False:",
+        refused("Factors, prior of one number"),
+    ),
+    (
+        "any TypeError is read as a KL without a closed form",
+        ELBO,
+        "return has_analytic_kl(*posterior_and_prior(*pair, x.astype(float)))",
+        "try:\n            return has_analytic_kl(*posterior_and_prior(*pair, x.astype(float)))\n"
+        "        except TypeError:\n            return False",
+        "unit/test_contracts.py::test_an_error_of_the_users_model_reaches_the_user[elbo_estimator-TypeError]",
+    ),
+    ("estimator A though the KL has a closed form", ELBO, "return SgvbB() if", "return SgvbA() if", ANSWER),
+    ("a model that only has log_joint is asked for its KL", ELBO, "return False", "return True", ANSWER),
+    (
+        "the ELBO by estimator B whatever was asked for",
+        ELBO,
+        "SgvbB() if estimator is None else estimator",
+        "SgvbB()",
+        "unit/test_evaluate.py::test_the_elbo_is_by_the_estimator_that_was_asked_for",
+    ),
+    (
+        "the rows of the ELBO share their noise",
+        ELBO,
+        "return estimator(key, generative",
+        "return estimator(jax.random.key(0), generative",
+        "unit/test_evaluate.py::test_rows_do_not_share_noise",
+    ),
+    (
+        "the comparison swallows a user's own error",
+        "evaluate/_gradients.py",
+        "except UnavailableError:",
+        "except TypeError:",
+        "unit/test_contracts.py::test_an_error_of_the_users_model_reaches_the_user[compare_estimators-TypeError]",
+    ),
+    (
+        "an epoch of skipped steps has an ELBO of 0",
+        "train/_loop.py",
+        'if total else float("nan")',
+        "if total else 0.0",
+        "unit/test_train.py::test_an_epoch_without_a_good_step_has_no_numbers",
+    ),
+    (
+        "Renyi's middle takes in weights of zero",
+        RENYI,
+        "jnp.sum(jnp.where(positive, log_w, 0.0))",
+        "jnp.sum(log_w)",
+        with_zeros("renyi 0"),
+    ),
+    (
+        "Renyi's mean is over the positive weights alone",
+        RENYI,
+        " + jnp.log(jnp.maximum(n, 1) / len(log_w))",
+        "",
+        with_zeros("renyi 0.999"),
+    ),
+    (
+        "Renyi above 1 leaves weights of zero out",
+        RENYI,
+        "(n == 0) | ((power < 0) & (n < len(log_w)))",
+        "n == 0",
+        with_zeros("renyi 2"),
+    ),
+    (
+        "a number that takes in its surrogate's value",
+        WEIGHTS,
+        "return primals[0], tangents[1]",
+        "return primals[0] + primals[1] - primals[1], tangents[1]",
+        with_zeros("dreg"),
+    ),
+    (
+        "the gradient of no weight at all",
+        WEIGHTS,
+        "jnp.where(none[..., None], 0.0, log_w)",
+        "log_w",
+        f"{BOUNDS}::test_log_mean_exp_and_its_gradient_where_all_weights_are_zero",
+    ),
+    (
+        "VIMCO judges a sample against no weight at all",
+        SCORE,
+        "jnp.where(baseline == -jnp.inf, 0.0, baseline)",
+        "baseline",
+        with_zeros("vimco of two"),
+    ),
+    (
+        "the sticking gradient forgets to ask whether the support moves",
+        "estimators/_stl.py",
+        'refuse_moving_support(q, "sticking the landing")',
+        "repr(q)",
+        f"{BOUNDS}::test_a_support_that_moves_is_refused_where_the_score_must_average_to_zero[estimator0]",
     ),
 ]

@@ -32,7 +32,7 @@ from aevb.estimators import (
     make_estimator,
 )
 from aevb.estimators._log_weights import CHUNK, log_mean_exp, log_weights, reparameterized_samples, stopped
-from aevb.models import Architecture, build, tie
+from aevb.models import Architecture, Mixture, build, tie
 
 NUM_DRAWS = 40_000
 PROBLEM = Problem.make(data_dim=3, latent_dim=1, num_rows=4, seed=3)
@@ -413,9 +413,8 @@ class MovedGaussian(LinearRecognition):
 class MixtureOfUniforms(LinearRecognition):
     def posterior(self, x):
         loc, scale = self.weight @ x + self.bias, jnp.exp(self.log_scale)
-        low = loc - jnp.stack([scale, 2 * scale])
-        parts = dist.Uniform(low, low + 1.0).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=jnp.zeros(2)), parts)
+        lows = loc - jnp.stack([scale, 2 * scale])
+        return Mixture(jnp.log(jnp.full(2, 0.5)), lambda low: dist.Uniform(low, low + 1.0).to_event(1), lows)
 
 
 class Unreparameterized(dist.Normal):

@@ -14,12 +14,10 @@ from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import (
     log_mean_exp,
     log_weights,
-    normalised_weights,
     refuse_moving_support,
     reparameterized_samples,
     scale_gradient,
     stopped,
-    weighted_sum,
     with_gradient_of,
 )
 
@@ -96,11 +94,11 @@ class Dreg(AbstractEstimator):
         held = posterior_of(stopped(recognition), x)
         # Once for the value of v_k. It is the same computation as below, and the compiler does it once.
         weights = jax.lax.stop_gradient(log_weights(generative, x, z, log_q))
-        v = normalised_weights(weights.log_w)
+        v = jax.nn.softmax(weights.log_w)
         # sum_k v_k log w_k sends v_k into each log w_k; on the way on into z_k it is multiplied by v_k once more.
         z = scale_gradient(z, jnp.broadcast_to(v.reshape(v.shape + (1,) * (z.ndim - 1)), z.shape))
         log_w = log_weights(generative, x, z, held.log_prob(z)).log_w
-        return weights.estimate(with_gradient_of(log_mean_exp(weights.log_w), weighted_sum(v, log_w)))
+        return weights.estimate(with_gradient_of(log_mean_exp(weights.log_w), jnp.dot(v, log_w)))
 
 
 class Miwae(AbstractEstimator):

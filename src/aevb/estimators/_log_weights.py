@@ -110,16 +110,6 @@ def log_mean_exp(log_w: Float[Array, "*groups K"]) -> Float[Array, "*groups"]:
     return jnp.where(none, -jnp.inf, value)
 
 
-def normalised_weights(log_w: Float[Array, " K"]) -> Float[Array, " K"]:
-    """w_k / sum_j w_j; all zero where all w are."""
-    return jnp.where(jnp.all(log_w == -jnp.inf), 0.0, jax.nn.softmax(log_w))
-
-
-def weighted_sum(v: Float[Array, " K"], log_w: Float[Array, " K"]) -> Float[Array, ""]:
-    """sum_k v_k log w_k, in which a weight of zero, whose v_k is zero too, adds nothing."""
-    return jnp.dot(v, jnp.where(log_w == -jnp.inf, 0.0, log_w))
-
-
 def stopped(model: _Module) -> _Module:
     """The same model, whose parameters receive no gradient."""
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
@@ -129,7 +119,7 @@ def stopped(model: _Module) -> _Module:
 
 @jax.custom_jvp
 def with_gradient_of(value: Float[Array, ""], surrogate: Float[Array, ""]) -> Float[Array, ""]:
-    """A number that is `value`, and whose gradient is the surrogate's. An infinite surrogate leaves the value alone."""
+    """A number that is `value`, and whose gradient is the surrogate's, which may itself be infinite or NaN."""
     del surrogate
     return value
 
