@@ -180,7 +180,7 @@ def test_encode_decode_reconstruct_sample(run: Path, digits: Path, tmp_path: Pat
     assert header == '"z_1","z_2","z_1_scale","z_2_scale"'
     np.testing.assert_allclose([float(v) for v in first.split(",")[:2]], means[0], rtol=1e-6)
     np.testing.assert_allclose(np.load(x), np.load(tmp_path / "r.npy"), atol=1e-6)
-    assert np.load(x).shape == (1230, 28, 28) and np.load(x).min() >= 0 and 200 < np.load(x).max() <= 255
+    assert np.load(x).shape == (1230, 28, 28) and np.load(x).min() >= 0 and 10 < np.load(x).max() <= 255
     assert np.load(draws)["x"].shape == (7, 28, 28)
     assert set(np.unique(np.load(draws)["x"])) == {0, 255}
     assert main(["sample", str(run), "--num", "2", "-o", str(tmp_path / "draws.csv")]) == 0  # a table of 784 columns
