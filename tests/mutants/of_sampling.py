@@ -62,7 +62,7 @@ MUTANTS = [
     (
         "no draw of the prior",
         PROPOSAL,
-        "z = jnp.where(kind == PRIOR, generative.prior().sample(key), z)",
+        "z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)",
         "z = 1.0 * z",
         f"{SAMPLED}::test_what_the_encoder_leaves_out_is_found",
     ),

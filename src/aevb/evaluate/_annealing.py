@@ -125,7 +125,7 @@ def make_bridge(
         return unconstrained(support()).inverse(z)
 
     def draw(key: PRNGKeyArray, i: Array) -> Position:
-        return evaluate(inverse(generative.prior().sample(key) if q0 is None else q0.draw(key, i)[0]))
+        return evaluate(inverse(prior_of(generative).sample(key) if q0 is None else q0.draw(key, i)[0]))
 
     return Bridge(draw, evaluate, inverse)
 

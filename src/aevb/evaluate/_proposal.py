@@ -19,6 +19,9 @@ from aevb.models import (
     AbstractRecognitionModel,
     FlowRecognition,
     InverseAutoregressiveFlow,
+    log_prior_of,
+    posterior_of,
+    prior_of,
 )
 
 Proposal = Literal["defensive", "encoder"]
@@ -73,7 +76,7 @@ def _pattern(
     generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array, proposal: str
 ) -> tuple[int, ...]:
     """`PATTERN` without the components that these models have not got."""
-    q = recognition.posterior(x)
+    q = posterior_of(recognition, x)
     slow = isinstance(recognition, FlowRecognition) and isinstance(recognition.flow, InverseAutoregressiveFlow)
     if proposal == "encoder" or slow or (isinstance(q, Reparameterized) and q.inverse is None):
         return (ENCODER,)
@@ -88,7 +91,7 @@ def _pattern(
 
 def _support_of(generative: Any, q: Distribution) -> Distribution:
     """A distribution with the support of z: q's own may be a part of it, which moves from row to row."""
-    return generative.prior() if isinstance(generative, AbstractPriorLikelihood) else q
+    return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else q
 
 
 def make_proposal(
@@ -109,11 +112,11 @@ def make_proposal(
     log_shares = {int(kind): float(np.log(count / len(pattern))) for kind, count in zip(kinds, counts, strict=True)}
 
     def in_space() -> Any:
-        return unconstrained(_support_of(generative, recognition.posterior(x)))
+        return unconstrained(_support_of(generative, posterior_of(recognition, x)))
 
     centre, factors = jnp.zeros(()), {}
     if WIDER in log_shares:
-        draws = recognition.posterior(x).sample(jax.random.fold_in(key, _CENTRE), (_DRAWS,))
+        draws = posterior_of(recognition, x).sample(jax.random.fold_in(key, _CENTRE), (_DRAWS,))
         centre = jnp.median(jax.vmap(lambda z: in_space().inverse(z))(draws), axis=0)
         factors = {kind: 1.0 + sd * np.sqrt(2.0 / max(centre.size, 1)) for kind, sd in _DEVIATIONS.items()}
     offset = jax.random.randint(jax.random.fold_in(key, _OFFSET), (), 0, len(pattern))
@@ -122,7 +125,7 @@ def make_proposal(
         return jnp.asarray(pattern)[(k.astype(int) + offset) % len(pattern)]
 
     def draw(key: PRNGKeyArray, k: Array) -> tuple[Array, Array]:
-        q, kind = recognition.posterior(x), kind_of(k)
+        q, kind = posterior_of(recognition, x), kind_of(k)
         if len(log_shares) == 1 and isinstance(q, Reparameterized):
             return q.rsample_and_log_prob(key)  # its density comes with it, in one pass
         own = z = q.sample(key)
@@ -133,13 +136,13 @@ def make_proposal(
                 # Where q lies outside of the prior's support there is no way back, and nothing to be weighed.
                 z = jnp.where((kind == c) & jnp.all(jnp.isfinite(value)), value, z)
         if PRIOR in log_shares:
-            z = jnp.where(kind == PRIOR, generative.prior().sample(key), z)
+            z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)
         return z, log_prob(z)
 
     def log_density(kind: int, z: Array) -> Float[Array, ""]:
         if kind == PRIOR:
-            return generative.prior().log_prob(z)
-        q = recognition.posterior(x)
+            return log_prior_of(generative, z)
+        q = posterior_of(recognition, x)
         if kind == ENCODER:
             return q.log_prob(z)
         to, s = in_space(), factors[kind]

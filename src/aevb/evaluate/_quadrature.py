@@ -15,7 +15,13 @@ from aevb.distributions import Bernoulli, ContinuousBernoulli, Distribution, Ind
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import unconstrained
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    likelihood_of,
+    log_likelihood_of,
+    prior_of,
+)
 
 # Points of a tile along each axis, and of the first grid: at least so many, and at most, by the number of axes.
 _TILE = {1: 32, 2: 16}
@@ -120,7 +126,7 @@ def _axes(generative: AbstractGenerativeModel) -> int:
         )
 
     def draw(model: AbstractPriorLikelihood) -> Array:
-        p = model.prior()
+        p = prior_of(model)
         return unconstrained(p).inverse(p.sample(jax.random.key(0)))
 
     k = int(eqx.filter_eval_shape(draw, generative).size)
@@ -135,7 +141,7 @@ def _axes(generative: AbstractGenerativeModel) -> int:
 @eqx.filter_jit
 def _draws(generative: AbstractPriorLikelihood, keys: Array) -> Float[Array, "n k"]:
     def draw(key: Array) -> Array:
-        p = generative.prior()
+        p = prior_of(generative)
         return unconstrained(p).inverse(p.sample(key)).ravel()
 
     return jax.vmap(draw)(keys)
@@ -145,7 +151,7 @@ def _place(
     generative: AbstractPriorLikelihood, t: Float[Array, " k"], centre: Array, scale: Array
 ) -> tuple[Array, Float[Array, ""]]:
     """z of a point t, and log p(z) + log |det dz/dt|."""
-    p = generative.prior()
+    p = prior_of(generative)
     to = unconstrained(p)
     shape = jax.eval_shape(lambda key: to.inverse(p.sample(key)), jax.random.key(0)).shape
     u = (centre + scale * jnp.sinh(t)).reshape(shape)
@@ -234,18 +240,18 @@ def _log_likelihoods(
     generative: AbstractPriorLikelihood, x: Float[Array, "R *x"], z: Float[Array, "P *z"]
 ) -> Float[Array, "R P"]:
     """log p(x | z) of every row and point: x . eta - a, a product of matrices, where the family is of this form."""
-    if type(_innermost(generative.likelihood(z[0]))) in (Bernoulli, ContinuousBernoulli):
+    if type(_innermost(likelihood_of(generative, z[0]))) in (Bernoulli, ContinuousBernoulli):
 
         def linear(z: Array) -> tuple[Array, Array]:
-            d = generative.likelihood(z)
+            d = likelihood_of(generative, z)
             eta = _innermost(d).logits
-            return jnp.broadcast_to(eta, x.shape[1:]).ravel(), -d.log_prob(jnp.zeros_like(x[0]))
+            return jnp.broadcast_to(eta, x.shape[1:]).ravel(), -log_likelihood_of(generative, jnp.zeros_like(x[0]), z)
 
         eta, a = jax.vmap(linear)(z)
         return jnp.matmul(x.reshape(len(x), -1), eta.T, precision="highest") - a
 
     def of_point(z: Array) -> Float[Array, " R"]:
-        return jax.vmap(lambda row: generative.likelihood(z).log_prob(row))(x)
+        return jax.vmap(lambda row: log_likelihood_of(generative, row, z))(x)
 
     return jax.lax.map(of_point, z, batch_size=16).T
 
