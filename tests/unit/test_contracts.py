@@ -47,7 +47,7 @@ class Factors(AbstractPriorLikelihood):
     def prior(self):
         if self.wrong == "no distribution":
             return None
-        width = 1 if self.wrong == "prior of one number" else J
+        width = 1 if self.wrong == "prior of one number" else self.weight.shape[1]
         p = Normal(jnp.zeros(width), 1.0)
         return p if self.wrong == "prior without to_event" else p.to_event(1)
 
@@ -137,8 +137,11 @@ QUESTIONS = {
     "full_vb": by_training(full_vb),
     "elbo": lambda g, q: evaluate.elbo(g, q, ROWS, KEY, estimator=SgvbA()),
     "importance sampling": lambda g, q: evaluate.log_likelihood(g, q, ROWS, KEY, num_samples=2),
+    "importance sampling from the encoder": lambda g, q: evaluate.log_likelihood(
+        g, q, ROWS, KEY, num_samples=2, proposal="encoder"
+    ),
     "ais from the encoder": lambda g, q: evaluate.annealed_importance_sampling(
-        g, q, ROWS, KEY, num_chains=2, num_distributions=2, start="encoder"
+        g, q, ROWS, KEY, evaluate.Annealing(2, 2, start="encoder")
     ),
     "harmonic": lambda g, q: evaluate.harmonic_log_likelihood(g, q, ROWS, KEY),
     "gaps": lambda g, q: evaluate.inference_gaps(g, q, ROWS, KEY, num_steps=1, num_samples=2),
@@ -148,9 +151,7 @@ QUESTIONS = {
 }
 OF_TWO_PARTS = {
     "free bits": by_training(make_aevb, free_bits=FreeBits(0.1)),
-    "ais from the prior": lambda g, q: evaluate.annealed_importance_sampling(
-        g, q, ROWS, KEY, num_chains=2, num_distributions=2
-    ),
+    "ais from the prior": lambda g, q: evaluate.annealed_importance_sampling(g, q, ROWS, KEY, evaluate.Annealing(2, 2)),
     "the latent's diagnostics": lambda g, q: evaluate.latent_diagnostics(g, q, ROWS, KEY),
     "estimator of the elbo": evaluate.elbo_estimator,
 }
@@ -181,6 +182,18 @@ def test_shapes_that_do_not_fit_are_refused_by_all_who_ask(kind, wrong, message)
         # Calibration compares the latents' shapes itself, before it asks for a density.
         of_own = name == "calibration" and "z must have one shape in both models" in str(caught.value)
         assert re.search(message, str(caught.value)) or of_own, (name, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "wrong", [w for w in TWO_PARTS if w not in ("posterior without to_event", "prior of one number")]
+)
+def test_quadrature_refuses_them_where_it_applies(wrong):
+    """With one latent dimension, in which a prior of one number is right."""
+    generative = Factors(jnp.ones((D, 1)), wrong)
+    with pytest.raises(
+        TypeError if wrong == "no distribution" else ValueError, match=r"(prior|likelihood)\(\) of Factors"
+    ):
+        evaluate.quadrature_log_likelihood(generative, ROWS)
 
 
 @pytest.mark.parametrize("wrong", ["prior without to_event", "likelihood without to_event"])

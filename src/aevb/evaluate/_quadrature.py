@@ -239,7 +239,7 @@ def _log_likelihoods(
         def linear(z: Array) -> tuple[Array, Array]:
             d = likelihood_of(generative, z)
             eta = _innermost(d).logits
-            return jnp.broadcast_to(eta, x.shape[1:]).ravel(), -d.log_prob(jnp.zeros_like(x[0]))
+            return jnp.broadcast_to(eta, x.shape[1:]).ravel(), -log_likelihood_of(generative, jnp.zeros_like(x[0]), z)
 
         eta, a = jax.vmap(linear)(z)
         return jnp.matmul(x.reshape(len(x), -1), eta.T, precision="highest") - a

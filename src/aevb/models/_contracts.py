@@ -173,8 +173,8 @@ def _one_distribution(p: Any, what: str, name: str) -> Distribution:
         raise TypeError(f"{what} must return a distribution, but returned {type(p).__name__}")
     if p.batch_shape != ():
         raise ValueError(
-            f"{what} must return one distribution over the whole of {name}, but {type(p).__name__} of batch shape "
-            f"{p.batch_shape} and event shape {p.event_shape} is many of them; add .to_event({len(p.batch_shape)})"
+            f"{what} must return one distribution over the whole of {name}, but returned {type(p).__name__} with batch "
+            f"shape {p.batch_shape} and event shape {p.event_shape}; add .to_event({len(p.batch_shape)})"
         )
     found: Distribution = p
     return found
