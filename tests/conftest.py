@@ -15,9 +15,11 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Most programs of the tests run once or a few times: XLA is asked for quick compiling, not for quick programs. With
 # `XLA_FLAGS=` before the command the tests see what users get, at twice the processor time. XLA ends the process at a
 # flag that it does not know, and jaxlib 0.12 has lost the second.
-_QUICK = "--xla_backend_optimization_level=0"
-_QUICKER = " --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
-os.environ.setdefault("XLA_FLAGS", _QUICK + _QUICKER)
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
+)
 
 from collections.abc import Iterator
 
