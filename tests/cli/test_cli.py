@@ -614,7 +614,7 @@ def test_ctrl_c_within_a_callback_is_not_lost(table: Table, monkeypatch) -> None
 
     def collect(args: object) -> int:
         Garbage()
-        time.sleep(0.01)
+        time.sleep(30.0)
         return 0
 
     monkeypatch.setattr(_commands, "info", collect)

@@ -2,7 +2,9 @@
 
 import _thread
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -56,10 +58,18 @@ def _fail(message: str, code: int) -> int:
 
 def _keep_ctrl_c(lost: Any) -> None:
     """Python prints and forgets what is raised within a callback, such as JAX's on garbage: not so Ctrl-C."""
-    if isinstance(lost.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
-    else:
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(lost)
+        return
+    # From another thread and a little later: raised here and now it would be lost once more.
+    threading.Timer(0.05, _interrupt_again).start()
+
+
+def _interrupt_again() -> None:
+    if os.name == "posix":
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # ends a wait, too
+    else:
+        _thread.interrupt_main()
 
 
 def _in_one_line(message: Warning | str, *where: Any, **more: Any) -> str:
