@@ -3,6 +3,7 @@
 import getpass
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Before JAX is imported. The tests' time is XLA's: programs that were compiled once, in this run or an earlier one, or
@@ -12,8 +13,13 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Most programs of the tests run once or a few times: XLA is asked for quick compiling, not for quick programs. With
-# `XLA_FLAGS=` before the command the tests see what users get, at twice the processor time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# `XLA_FLAGS=` before the command the tests see what users get, at twice the processor time. XLA ends the process at a
+# flag that it does not know, and jaxlib 0.12 has lost the second.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
+)
 
 from collections.abc import Iterator
 

@@ -178,7 +178,7 @@ MUTANTS = [
         "config.py",
         "is_used or getattr(self, name) == defaults[name]",
         "True",
-        f"{BAD_INPUT}[idle option]",
+        "unit/test_objectives.py::test_combinations_that_are_wrong_are_refused",
     ),
     (
         "a fraction of an epoch is rounded",
