@@ -10,7 +10,7 @@ from aevb.reports._log_p import LogP
 from aevb.reports._sections import sections_of, what_next
 from aevb.reports._settings import KEYS
 from aevb.reports._text import plain
-from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
+from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
 
 N = 400
 NOISE = np.linspace(-1, 1, N)  # of mean 0
@@ -175,6 +175,18 @@ def test_a_section_for_each_diagnostic_that_was_made():
         "gaps": Finding({}, "Headline.", "Details.", {}, "Advice."),
         "latent": Finding({}, "Other headline.", "", {}),
     }
-    latent, gaps = sections_of(findings)  # in the order of the page
+    latent, gaps = sections_of(findings, {"gaps": ""})  # in the order of the page
     assert latent == ("What do the latent dimensions carry?", "Other headline.", (), ("latent_dimensions",), "")
     assert gaps == ("Where is the bound loose?", "Headline.", ("Details.", "Advice."), (), "")
+
+
+def test_the_gap_of_some_rows_stands_beside_that_of_all():
+    """The page had three gaps between ELBO and log p(x), of different rows, and no word on it."""
+    said = gap_of_all(scores())
+    assert said == "On all 400 rows with a log p(x) the same difference is 2.000 ± 0.003."
+    (section,) = sections_of({"gaps": Finding({}, "Of 50 rows.", "", {})}, {"gaps": said})
+    assert section.headline == f"Of 50 rows. {said}"
+    assert gap_of_all(scores("elbo")) == ""
+    few = scores()
+    few = few._replace(elbo=few.elbo[:50], log_p=few.log_p.take(50))  # all of them were taken apart
+    assert gap_of_all(few) == ""

@@ -14,11 +14,11 @@ from aevb.fitted import FittedModel, Key
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._log_p import LogP, Progress
-from ._settings import WORDS
+from ._settings import GAP_ROWS, WORDS
 from ._text import plain
 
 # Each is a matter of seconds to a minute for an image model.
-LATENT_ROWS, GAP_ROWS, GAP_SAMPLES = 10_000, 50, 1000
+LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
 SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
 

@@ -20,7 +20,7 @@ from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
 from ._text import plain
-from ._verdicts import Scores, before_all, believed, bound_and_log_p, how_good, trust
+from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -207,7 +207,7 @@ def _words(
     )
     which = f"The rows are numbered from 0, as they stand in {dataset.name}."
     worst = Section("Which rows fit worst?", _lowest(scores), (which,), ("lowest_rows",), "lowest rows")
-    return answers, (explained, *sections_of(findings), worst)
+    return answers, (explained, *sections_of(findings, {"gaps": gap_of_all(scores)}), worst)
 
 
 def _lowest(scores: Scores) -> str:

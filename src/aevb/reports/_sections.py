@@ -33,14 +33,15 @@ _QUESTIONS = (
 )
 
 
-def sections_of(findings: Mapping[str, Finding]) -> list[Section]:
-    """A section for each diagnostic."""
+def sections_of(findings: Mapping[str, Finding], also: Mapping[str, str]) -> list[Section]:
+    """A section for each diagnostic; `also` has what the rest of the report adds to the headline of one, or nothing."""
     sections = []
     for name, question, figures in _QUESTIONS:
         if name in findings:
             finding = findings[name]
             details = tuple(text for text in (finding.verdict, finding.advice) if text)
-            sections.append(Section(question, finding.headline, details, figures))
+            headline = f"{finding.headline} {also.get(name, '')}".rstrip()
+            sections.append(Section(question, headline, details, figures))
     return sections
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from aevb.evaluate import KHAT_LIMIT, above, below, mean, minus
 
 from ._log_p import LogP
-from ._settings import KEYS, WORDS, ReportSettings
+from ._settings import GAP_ROWS, KEYS, WORDS, ReportSettings
 from ._text import nats
 
 # A share of rows with a doubtful estimate that is worth a warning.
@@ -128,6 +128,16 @@ def bound_and_log_p(scores: Scores) -> str:
             "too low."
         )
     return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+
+
+def gap_of_all(scores: Scores) -> str:
+    """The same distance for the section that takes some of these rows apart, so that the two are not taken for two."""
+    if scores.log_p is None:
+        return ""
+    slack = mean(scores.log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
+    if slack.num_rows <= GAP_ROWS:
+        return ""
+    return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {nats(slack)}."
 
 
 def _of_quadrature(log_p: LogP) -> Trust:
