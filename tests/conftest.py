@@ -18,11 +18,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0"
-<<<<<<< HEAD
-    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
-=======
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
->>>>>>> wip-suite
 )
 
 from collections.abc import Iterator
