@@ -2,7 +2,6 @@
 
 CONTAINER, READERS, ORDERS = "unit/test_container.py", "unit/data/test_files.py", "unit/data/test_batching.py"
 PRODUCT, TRAIN, CONFIG = "unit/test_product.py", "unit/test_train.py", "unit/test_config.py"
-BAD_INPUT = "cli/test_cli.py::test_bad_input_gets_one_clear_line"
 
 MUTANTS = [
     (
@@ -185,7 +184,7 @@ MUTANTS = [
         "rundir.py",
         "if any(path.iterdir()):",
         "if not path.is_dir():",
-        f"{BAD_INPUT}[taken]",
+        "unit/test_rundir.py::test_a_directory_that_holds_something_is_refused",
     ),
     (
         "the test part is left aside",
