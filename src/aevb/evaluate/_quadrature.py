@@ -315,7 +315,7 @@ def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tup
             at_edge = np.any((16 * tile < side) | (16 * (tile + 1) > 15 * side), axis=1)
             beyond = _by_row(np.where(at_edge[:, None], could_be, -np.inf), row, n)
             # Of what lies in the outermost parts of the grid nobody knows how it goes on.
-            lost = -np.log1p(-np.minimum(np.exp(np.logaddexp(doubtful, beyond) - total), 1.0))
+            lost = -np.log1p(-np.exp(np.minimum(np.logaddexp(doubtful, beyond) - total, 0.0)))
             # Where a peak is no wider than a step, two levels can agree by chance, and what it could hold is the error.
             # e^excess is 4.6^k for a Gaussian of one step's width.
             remaining = _remaining(change, last_change) + np.where(fine, 0.0, excess)
