@@ -146,7 +146,7 @@ def test_fit_prints_progress_lines_a_table_and_the_files(fitted_digits: tuple[Pa
     assert (code, err) == (0, "")
     assert "epoch 1/2  elbo train -" in out
     assert "examples/s" in out
-    assert "log p(x), importance sampling, K=20" in out
+    assert "log p(x), quadrature" in out
     assert "E_q[log p(x|z)]" in out
     assert "300 rows of test" in out
     assert str(run / "figures" / "manifold.png") in out
@@ -258,7 +258,7 @@ def test_names_of_runs_never_vanish(columns: int, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     names = ["/home/somebody/work/runs/mnist-1", "/home/somebody/work/runs/mnist-21"]
     mean = Mean(-137.52, 0.48, 1000)
-    compared = [Compared(name, mean, mean, mean, mean, 0.5, 0.0) for name in names]
+    compared = [Compared(name, mean, mean, mean, mean, 0.5, 0.0, "quadrature") for name in names]
     _tables.print_comparison(compared, "test")
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= columns
@@ -836,7 +836,7 @@ def test_model_reads_the_same_in_a_process_with_another_hash_seed(run: Path, dig
     z, found = fitted.encode(test), np.load(out)
     np.testing.assert_allclose(found["mean"], z.mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["scale"], z.scale, rtol=1e-5)
-    np.testing.assert_allclose(found["x"], fitted.decode(z.mean), atol=1e-6)
+    np.testing.assert_allclose(found["x"], fitted.decode(z.mean), atol=1e-4)
     assert found["e"] == pytest.approx(fitted.evaluate(test, num_samples=5).bound.value, abs=1e-3)
 
 

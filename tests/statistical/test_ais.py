@@ -1,5 +1,6 @@
 """Annealed importance sampling against exact values of log p(x), and the transition that it is made of."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -445,8 +446,11 @@ def test_arguments_out_of_range(options, message, function):
     [("cosine", "prior", "schedule.*one of linear, sigmoid, got 'cosine'"), ("linear", "z", "start.*prior, encoder")],
 )
 def test_names_of_no_choice(schedule, start, message):
+    settings = object.__new__(Annealing)  # without the type hints, which these tests enforce and a user does not
+    for name, value in (dataclasses.asdict(Annealing()) | {"schedule": schedule, "start": start}).items():
+        object.__setattr__(settings, name, value)
     with pytest.raises(ValueError, match=message):
-        Annealing(schedule=schedule, start=start)
+        settings.__post_init__()
 
 
 def test_no_rows():

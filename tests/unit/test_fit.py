@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import aevb
-from aevb import train
+from aevb import modelfile, train
 from aevb._container import read_container, write_container
 from aevb._fit import _output_bias
 from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
@@ -243,7 +243,23 @@ def test_a_file_with_the_old_name_is_read_with_the_new_one(images, tmp_path):
     write_container(tmp_path / "old.safetensors", old, arrays)
     again, loaded = aevb.load(tmp_path / "old.safetensors"), aevb.load(path)
     assert again.history == loaded.history and again.result == loaded.result
-    assert loaded.result["evaluation"]["importance_sampled_log_likelihood"] is not None  # that one keeps its name
+    assert loaded.result["evaluation"]["quadrature_log_likelihood"] is not None  # that one keeps its name
+
+
+def test_a_file_with_densities_of_scaled_data_is_read_in_the_datas_units():
+    """Format 1 had every log density of the scaled data, and said how many nats to add."""
+    history = {"epoch": 1, "train_elbo": -3.0, "train_log_likelihood": -2.0, "train_kl": 1.0, "train_objective": -3.5}
+    assert modelfile._upgraded(history | {"train_iwae_bound": -2.5, "validation_elbo": None}, -10.0) == {
+        "epoch": 1, "train_elbo": -13.0, "train_reconstruction": -12.0, "train_kl": 1.0, "train_objective": -13.5,
+        "train_iwae_bound": -12.5, "validation_elbo": None,
+    }  # fmt: skip
+    terms = {name: {"mean": -3.0, "standard_error": 0.5} for name in ("elbo", "log_likelihood", "kl")}
+    terms |= {"importance_sampled_log_likelihood": None, "log_jacobian": -10.0}
+    found = modelfile._upgraded({"evaluation": terms, "train_seconds": 2.0}, -10.0)
+    means = {name: value["mean"] for name, value in found["evaluation"].items() if isinstance(value, dict)}
+    assert means == {"elbo": -13.0, "reconstruction": -13.0, "kl": -3.0}
+    assert found["evaluation"]["importance_sampled_log_likelihood"] is None
+    assert found["evaluation"]["log_jacobian"] == -10.0 and found["train_seconds"] == 2.0
 
 
 # --- numbers of the rows that chose -----------------------------------------------------------------------------------
@@ -288,14 +304,13 @@ def test_what_was_selected_on_is_recorded(early_stopping, monkeypatch):
 # --- what was skipped -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), 0.0])
 @pytest.mark.parametrize("recovers", [False, True])
-def test_an_epoch_of_skipped_steps_has_no_numbers(missing, recovers, monkeypatch):
+def test_an_epoch_of_skipped_steps_has_no_numbers(recovers, monkeypatch):
     """It was recorded as an ELBO of 0.0."""
     real = train.epochs
 
     def epochs(algorithm, state, rows, **options):
-        yield state, train.EpochSummary(1, float("nan"), float("nan"), missing, missing, 0.0, 6, 1.0, 60.0)
+        yield state, train.EpochSummary(1, *(5 * [float("nan")]), 6, 1.0, 60.0)
         if recovers:
             yield from real(algorithm, state, rows, **options)
 
@@ -379,5 +394,5 @@ def test_a_notebook_shows_a_model_as_a_table(images):
     assert "20-4-2, bernoulli likelihood, posterior gaussian, prior normal" in shown
     evaluation = images.result["evaluation"]
     assert f"{evaluation['elbo']['mean']:.2f} ±" in shown
-    assert f"{evaluation['importance_sampled_log_likelihood']['mean']:.2f} ±" in shown
+    assert f"{evaluation['quadrature_log_likelihood']['mean']:.2f} ±" in shown
     assert "no result" in dataclasses.replace(images, result={})._repr_html_()

@@ -307,20 +307,21 @@ def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tup
         mass, could_be = mass + cell, could_be + cell
         here = _by_row(mass, row, n)
         total = np.logaddexp(settled, here)
-        # For a Gaussian of one step's width it is 4.6^k: coarser, and two levels can agree by chance.
-        with np.errstate(invalid="ignore"):
-            fine = _by_row(could_be, row, n) - here <= k * math.log(4.0)
         seen = np.bincount(row, minlength=n) > 0
         rounding = _ROUNDING * eps * np.abs(total)
-        with np.errstate(invalid="ignore"):  # rows that are done with, and those of p(x) = 0
-            change = np.abs(total - previous)
-            at_edge = np.any((tile == 0) | (tile == side - 1), axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # rows that are done with, and those of p(x) = 0
+            change, excess = np.abs(total - previous), _by_row(could_be, row, n) - here
+            fine = excess <= k * math.log(4.0)
+            at_edge = np.any((16 * tile < side) | (16 * (tile + 1) > 15 * side), axis=1)
             beyond = _by_row(np.where(at_edge[:, None], could_be, -np.inf), row, n)
-            lost = np.exp(np.logaddexp(doubtful, np.minimum(beyond, total)) - total)
-            remaining = _remaining(change, last_change)
+            # Of what lies in the outermost parts of the grid nobody knows how it goes on.
+            lost = -np.log1p(-np.exp(np.minimum(np.logaddexp(doubtful, beyond) - total, 0.0)))
+            # Where a peak is no wider than a step, two levels can agree by chance, and what it could hold is the error.
+            # e^excess is 4.6^k for a Gaussian of one step's width.
+            remaining = _remaining(change, last_change) + np.where(fine, 0.0, excess)
             result[seen] = total[seen]
             error[seen] = (remaining + lost + grid.prior_error + rounding)[seen]
-            done = (remaining <= np.maximum(tolerance, rounding)) & fine | ~np.isfinite(total)
+            done = (remaining <= np.maximum(tolerance, rounding)) | ~np.isfinite(total)
         previous, last_change = total, change
         keep = ~done[row][:, None] & (could_be > total[row][:, None] + math.log(_NEGLIGIBLE))
         done |= np.bincount(row, keep.sum(axis=1), minlength=n) > _MOST_TILES
