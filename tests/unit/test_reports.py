@@ -458,7 +458,11 @@ def test_log_densities_are_in_the_datas_own_units():
         "kl": estimate.kl.mean(),
         "quadrature_log_likelihood": log_p.mean(),
     }
-    report = make_report(fitted, rows, settings=ReportSettings(diagnostics=False))
+    report = make_report(fitted, rows)
+    gaps = report.content["gaps"]["diagonal"]  # differences, which have no unit, of densities, which have
+    assert gaps["log_likelihood"]["mean"] == pytest.approx(log_p[:50].mean(), abs=1e-3)
+    assert gaps["gap"]["mean"] == pytest.approx(gaps["log_likelihood"]["mean"] - gaps["elbo"]["mean"], abs=1e-6)
+    assert 0 <= gaps["gap"]["mean"] < 3
     for found in (report.content, fitted.result["evaluation"], fitted.evaluate(rows).to_dict()):
         assert {name: found[name]["mean"] for name in expected} == pytest.approx(expected, abs=1e-3)
         assert found["log_jacobian"] == units

@@ -22,6 +22,10 @@ LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
 SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
 
+# Of the gaps: log densities, which have units; the gaps are differences of these.
+_DENSITIES = ("elbo", "optimised_elbo", "log_likelihood")
+
+
 class Subject(NamedTuple):
     """What is diagnosed."""
 
@@ -108,7 +112,8 @@ def _gaps(subject: Subject) -> Finding:
         "log_p": {"method": words, "rows_in_doubt": int(np.sum(in_doubt)), **_trust(log_p.per_row)},
     }
     for family, found in gaps.items():
-        content[family] = {name: plain(value) for name, value in found.means._asdict().items()}
+        units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
+        content[family] = {name: plain(value) for name, value in units.means._asdict().items()}
     verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
     return Finding.of(content, verdict, {})
 

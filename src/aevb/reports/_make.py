@@ -119,14 +119,15 @@ def make_report(
     }
     index = _chosen(fitted, settings, len(dataset))
     per_row: dict[str, np.ndarray] = {}
-    log_p = None
+    log_p = as_seen = None
     if settings.method != "elbo":
         key = fitted.evaluation_key(Key.IMPORTANCE if settings.method == "is" else Key.CHAINS)
         try:
             per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
         except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
-        log_p = LogP(settings.method, settings.num_samples or 0, per_row).shifted(units)
+        as_seen = LogP(settings.method, settings.num_samples or 0, per_row)  # of x as the models see it
+        log_p = as_seen.shifted(units)
         per_row = dict(log_p.per_row)
         content[KEYS[settings.method]] = log_p.to_dict()
         if len(index) < len(dataset):  # the two are never set beside each other without a word
@@ -145,7 +146,7 @@ def make_report(
     if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
         better = score - yardstick
         content["over_independent_columns"] = plain(evaluate.mean(better))
-    findings = _findings(Subject(fitted, x, index, log_p, train, known), settings, on_progress)
+    findings = _findings(Subject(fitted, x, index, as_seen, train, known), settings, on_progress)
     content |= {name: finding.content for name, finding in findings.items()}
     answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]
@@ -252,6 +253,6 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
     return {
         **plain(found.gap),
         "num_simulated": settings.num_simulated,
-        "lower": plain(evaluate.mean(found.lower)),
-        "upper": plain(evaluate.mean(found.upper)),
+        "lower": plain(evaluate.mean(np.asarray(found.lower, np.float64) + fitted.log_jacobian)),
+        "upper": plain(evaluate.mean(np.asarray(found.upper, np.float64) + fitted.log_jacobian)),
     }
