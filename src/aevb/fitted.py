@@ -43,7 +43,7 @@ Method = Literal["auto", "quadrature", "is"]
 _KEYS = {"quadrature": "quadrature_log_likelihood", "is": "importance_sampled_log_likelihood"}
 
 
-class Key(enum.IntEnum):
+class Purpose(enum.IntEnum):
     """What the noise of evaluation is for, and what its key is folded with."""
 
     ELBO, IMPORTANCE, GRADIENTS, CHOICE, CHAINS, SIMULATED, LATENT, GAPS, CALIBRATION, PREDICTIVE, GENERATION = range(
@@ -276,7 +276,7 @@ class FittedModel:
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
-        key = self.evaluation_key(Key.IMPORTANCE) if key is None else key
+        key = self.evaluation_key(Purpose.IMPORTANCE) if key is None else key
         return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
 
     def compare_estimators(
@@ -296,7 +296,7 @@ class FittedModel:
             self.generative,
             self.recognition,
             x.astype(np.float32),
-            self.evaluation_key(Key.GRADIENTS),
+            self.evaluation_key(Purpose.GRADIENTS),
             num_samples=num_samples,
             num_draws=num_draws,
         )
@@ -316,13 +316,13 @@ class FittedModel:
         dataset, x = self.prepare(rows)
         estimator = evaluate.elbo_estimator(self.generative, self.recognition)
         estimate = evaluate.elbo(
-            self.generative, self.recognition, x, self.evaluation_key(Key.ELBO), estimator=estimator
+            self.generative, self.recognition, x, self.evaluation_key(Purpose.ELBO), estimator=estimator
         )
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
         log_likelihood, method = None, self._resolved(method)
         if num_samples and not self.preprocessing.grey:
-            log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Key.IMPORTANCE)))
+            log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Purpose.IMPORTANCE)))
         return Evaluation(
             measures=self.measures,
             bound=evaluate.mean(np.asarray(estimate.bound, np.float64) + self.log_jacobian),
@@ -358,7 +358,7 @@ class FittedModel:
         dataset = self._dataset(rows)
         return dataset, self._fixed(dataset, BINARIZATION_KEY if part == "held-out" else _TRAINING_KEY)
 
-    def evaluation_key(self, purpose: Key) -> PRNGKeyArray:
+    def evaluation_key(self, purpose: Purpose) -> PRNGKeyArray:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
         return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
 

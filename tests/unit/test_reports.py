@@ -12,7 +12,7 @@ import aevb
 from aevb import evaluate
 from aevb.data import fix
 from aevb.errors import UnavailableError
-from aevb.fitted import Key
+from aevb.fitted import Purpose
 from aevb.reports import ReportSettings, _diagnose, compare, make_report, nats, numbers, save_report
 from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
@@ -41,8 +41,8 @@ def report(fitted):
 def test_the_numbers_are_those_of_the_parts(fitted, report):
     content, (_, x) = report.content, fitted.prepare(TEST)
     pair = (fitted.generative, fitted.recognition)
-    elbo = evaluate.elbo(*pair, x, fitted.evaluation_key(Key.ELBO)).bound
-    log_p = evaluate.log_likelihood(*pair, x, fitted.evaluation_key(Key.IMPORTANCE), num_samples=200)
+    elbo = evaluate.elbo(*pair, x, fitted.evaluation_key(Purpose.ELBO)).bound
+    log_p = evaluate.log_likelihood(*pair, x, fitted.evaluation_key(Purpose.IMPORTANCE), num_samples=200)
     assert content["elbo"]["mean"] == pytest.approx(elbo.mean(), abs=1e-4)
     found = content["importance_sampled_log_likelihood"]
     assert found["mean"] == pytest.approx(log_p.mean(), abs=1e-4)
@@ -451,7 +451,7 @@ def test_log_densities_are_in_the_datas_own_units():
     x, units = fitted.prepare(rows)[1], fitted.log_jacobian
     assert units < -6
     log_p = evaluate.quadrature_log_likelihood(fitted.generative, x).log_likelihood + units
-    estimate = evaluate.elbo(fitted.generative, fitted.recognition, x, fitted.evaluation_key(Key.ELBO))
+    estimate = evaluate.elbo(fitted.generative, fitted.recognition, x, fitted.evaluation_key(Purpose.ELBO))
     expected = {
         "elbo": estimate.bound.mean() + units,
         "reconstruction": estimate.log_likelihood.mean() + units,

@@ -7,7 +7,7 @@ import numpy as np
 
 from aevb import evaluate
 from aevb.errors import ConfigError, DataError
-from aevb.fitted import FittedModel, Key
+from aevb.fitted import FittedModel, Purpose
 
 from ._facts import data_kind
 
@@ -78,10 +78,10 @@ def compare(
         fingerprint = dataset.fingerprint
         pair = (model.generative, model.recognition)
         estimator = evaluate.elbo_estimator(*pair)
-        bound = evaluate.elbo(*pair, x, model.evaluation_key(Key.ELBO), estimator=estimator).bound
+        bound = evaluate.elbo(*pair, x, model.evaluation_key(Purpose.ELBO), estimator=estimator).bound
         log_p, method = None, "elbo"
         if num_samples and not model.preprocessing.grey:
-            key = model.evaluation_key(Key.IMPORTANCE)
+            key = model.evaluation_key(Purpose.IMPORTANCE)
             method = "quadrature" if evaluate.has_quadrature(model.generative) else "is"
             if method == "quadrature":
                 log_p = evaluate.quadrature_log_likelihood(model.generative, x).log_likelihood

@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from aevb import evaluate
 from aevb.errors import UnavailableError
-from aevb.fitted import FittedModel, Key
+from aevb.fitted import FittedModel, Purpose
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._log_p import LogP, Progress
@@ -86,7 +86,7 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
 
 def _latent(subject: Subject) -> Finding:
     _at_least_two(subject.x)
-    key = subject.fitted.evaluation_key(Key.LATENT)
+    key = subject.fitted.evaluation_key(Purpose.LATENT)
     # An inverse autoregressive flow needs J passes for each of the N^2 densities.
     num_aggregate = 500 if subject.fitted.architecture.posterior == "iaf" else 2000
     d = evaluate.latent_diagnostics(*subject.models, subject.x[:LATENT_ROWS], key, num_aggregate=num_aggregate)
@@ -95,7 +95,7 @@ def _latent(subject: Subject) -> Finding:
 
 def _gaps(subject: Subject) -> Finding:
     rows = subject.x[subject.chosen[:GAP_ROWS]]
-    key = subject.fitted.evaluation_key(Key.GAPS)
+    key = subject.fitted.evaluation_key(Purpose.GAPS)
     # Which log p(x) is taken is decided before any value is known: the larger of two noisy ones would be too high.
     if subject.log_p is None:
         gaps = evaluate.gaps_by_family(*subject.models, rows, key, num_samples=GAP_SAMPLES)
@@ -139,20 +139,20 @@ def _trust(per_row: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _calibration(subject: Subject) -> Finding:
-    key = subject.fitted.evaluation_key(Key.CALIBRATION)
+    key = subject.fitted.evaluation_key(Purpose.CALIBRATION)
     found = evaluate.simulation_based_calibration(*subject.models, key, num_simulations=SIMULATIONS)
     return Finding.of(found.to_dict(), evaluate.calibration_verdict(found), {"calibration": found})
 
 
 def _predictive(subject: Subject) -> Finding:
-    key = subject.fitted.evaluation_key(Key.PREDICTIVE)
+    key = subject.fitted.evaluation_key(Purpose.PREDICTIVE)
     check = evaluate.posterior_predictive_check(*subject.models, subject.x[subject.chosen[:PREDICTIVE_ROWS]], key)
     return Finding.of(check.to_dict(), evaluate.predictive_verdict(check), {})
 
 
 def _generation(subject: Subject) -> Finding:
     _at_least_two(subject.x)
-    keys = jax.random.split(subject.fitted.evaluation_key(Key.GENERATION), GENERATED)
+    keys = jax.random.split(subject.fitted.evaluation_key(Purpose.GENERATION), GENERATED)
     samples = np.asarray(_ancestral(subject.fitted.generative, keys))
     broken = np.count_nonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
     if broken:

@@ -12,7 +12,7 @@ from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import SgvbB
-from aevb.fitted import FittedModel, Key
+from aevb.fitted import FittedModel, Purpose
 
 from ._diagnose import Finding, Subject, diagnose
 from ._facts import as_json, data_kind, versions
@@ -92,7 +92,7 @@ def make_report(
     models, units = (fitted.generative, fitted.recognition), fitted.log_jacobian
     on_progress("ELBO", 0, 1)
     estimator = evaluate.elbo_estimator(*models)
-    estimate = evaluate.elbo(*models, x, fitted.evaluation_key(Key.ELBO), estimator=estimator)
+    estimate = evaluate.elbo(*models, x, fitted.evaluation_key(Purpose.ELBO), estimator=estimator)
     assert estimate.log_likelihood is not None
     assert estimate.kl is not None
     on_progress("ELBO", 1, 1)
@@ -121,7 +121,7 @@ def make_report(
     per_row: dict[str, np.ndarray] = {}
     log_p = as_seen = None
     if settings.method != "elbo":
-        key = fitted.evaluation_key(Key.IMPORTANCE if settings.method == "is" else Key.CHAINS)
+        key = fitted.evaluation_key(Purpose.IMPORTANCE if settings.method == "is" else Purpose.CHAINS)
         try:
             per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
         except UnavailableError as error:
@@ -222,7 +222,7 @@ def _chosen(fitted: FittedModel, settings: ReportSettings, total: int) -> np.nda
     assert settings.num_rows is not None
     if settings.num_rows >= total:
         return np.arange(total)
-    chosen = jax.random.permutation(fitted.evaluation_key(Key.CHOICE), total)[: settings.num_rows]
+    chosen = jax.random.permutation(fitted.evaluation_key(Purpose.CHOICE), total)[: settings.num_rows]
     return np.sort(np.asarray(chosen))
 
 
@@ -246,7 +246,7 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
         fitted.generative,
         fitted.recognition,
         settings.num_simulated,
-        fitted.evaluation_key(Key.SIMULATED),
+        fitted.evaluation_key(Purpose.SIMULATED),
         settings.annealing(),
     )
     on_progress("AIS both ways", settings.num_simulated, settings.num_simulated)
