@@ -90,18 +90,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
-
-        def plain(m: evaluate.Mean) -> dict[str, float | None]:
-            error = None if np.isnan(m.standard_error) else m.standard_error
-            return {"mean": m.value, "standard_error": error}
-
         bound, reconstruction, kl = self.measures
         return {
-            bound: plain(self.bound),
-            reconstruction: plain(self.reconstruction),
-            kl: plain(self.kl),
+            bound: self.bound.to_dict(),
+            reconstruction: self.reconstruction.to_dict(),
+            kl: self.kl.to_dict(),
             "kl_is_exact": self.kl_is_exact,
-            _KEYS[self.method]: None if self.log_likelihood is None else plain(self.log_likelihood),
+            _KEYS[self.method]: None if self.log_likelihood is None else self.log_likelihood.to_dict(),
             "num_samples": self.num_samples,
             "num_rows": self.bound.num_rows,
             "unit": "nats per example",

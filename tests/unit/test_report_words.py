@@ -9,7 +9,6 @@ from aevb.reports._diagnose import Finding
 from aevb.reports._log_p import LogP
 from aevb.reports._sections import sections_of, what_next
 from aevb.reports._settings import KEYS
-from aevb.reports._text import plain
 from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
 
 N = 400
@@ -39,7 +38,7 @@ def scores(
     }.get(method, {})
     bound = np.full(N, elbo)
     found = {"num_rows": rows, "num_rows_in_training": trained, "share_repeated_in_training": repeated}
-    found["elbo"] = plain(mean(bound + noise * NOISE))
+    found["elbo"] = mean(bound + noise * NOISE).to_dict()
     estimate = None
     if told:
         arrays = {name: np.broadcast_to(value, N) for name, value in (told | per_row).items()}

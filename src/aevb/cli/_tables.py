@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aevb._measures import about_units
-from aevb.evaluate import EstimatorNoise, Mean
+from aevb.evaluate import EstimatorNoise
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
 from aevb.reports import WORDS, Compared, Report, nats, numbers
@@ -86,10 +86,10 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
     rows = []
     for i, line in enumerate(lines):
         difference = line.elbo_difference if line.log_p_difference is None else line.log_p_difference
-        values = [nats(_as_dict(line.elbo))]
+        values = [nats(line.elbo)]
         if line.log_p is not None:
-            values.append(nats(_as_dict(line.log_p)))
-        values += [nats(_as_dict(difference)), f"{100 * line.rows_better:.0f} %"] if i else ["", ""]
+            values.append(nats(line.log_p))
+        values += [nats(difference), f"{100 * line.rows_better:.0f} %"] if i else ["", ""]
         rows.append((line.name, *values))
     _print_table(f"nats per example, {n} rows of {part}; differences row by row", columns, rows, paths=True)
     console = _console()
@@ -100,10 +100,6 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
     if jacobians != {0.0}:
         same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""
         console.print(same or "Densities are in the data's own units, whatever each model's scaling.")
-
-
-def _as_dict(mean: Mean) -> dict[str, float]:
-    return {"mean": mean.value, "standard_error": mean.standard_error}
 
 
 @contextlib.contextmanager

@@ -13,6 +13,10 @@ class Mean(NamedTuple):
     standard_error: float
     num_rows: int
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Mean and standard error as plain values for JSON; an error that is not known is None."""
+        return {"mean": self.value, "standard_error": self.standard_error if np.isfinite(self.standard_error) else None}
+
     def __str__(self) -> str:
         return f"{self.value:.2f} ± {self.standard_error:.2f}"
 

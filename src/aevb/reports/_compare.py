@@ -27,13 +27,9 @@ class Compared(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return {
-            name: _entry(value) if isinstance(value, evaluate.Mean) else value for name, value in self._asdict().items()
+            name: value.to_dict() if isinstance(value, evaluate.Mean) else value
+            for name, value in self._asdict().items()
         }
-
-
-def _entry(mean: evaluate.Mean) -> dict[str, float | None]:
-    error = mean.standard_error
-    return {"mean": mean.value, "standard_error": error if np.isfinite(error) else None}
 
 
 def compare(

@@ -15,7 +15,6 @@ from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from ._log_p import LogP, Progress
 from ._settings import GAP_ROWS, WORDS
-from ._text import plain
 
 # Each is a matter of seconds to a minute for an image model.
 LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
@@ -113,7 +112,7 @@ def _gaps(subject: Subject) -> Finding:
     }
     for family, found in gaps.items():
         units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
-        content[family] = {name: plain(value) for name, value in units.means._asdict().items()}
+        content[family] = {name: value.to_dict() for name, value in units.means._asdict().items()}
     verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
     return Finding.of(content, verdict, {})
 

@@ -17,7 +17,6 @@ from aevb.errors import ModelFileError
 from aevb.fitted import FittedModel
 
 from ._settings import ReportSettings
-from ._text import plain
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -62,7 +61,7 @@ class LogP(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """The mean over the rows, and what is known of its error, as plain values."""
         of_rows = evaluate.mean(self.per_row["log_likelihood"])
-        summary: dict[str, Any] = {**plain(of_rows), "num_rows": of_rows.num_rows}
+        summary: dict[str, Any] = {**of_rows.to_dict(), "num_rows": of_rows.num_rows}
         summary["rows_in_doubt"] = int(self.in_doubt.sum())
         errors = self.error.astype(np.float64)
         if self.method == "quadrature":

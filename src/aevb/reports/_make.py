@@ -19,7 +19,6 @@ from ._facts import as_json, data_kind, versions
 from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
-from ._text import plain
 from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
 
 LOWEST = 20  # rows that are listed
@@ -112,9 +111,9 @@ def make_report(
         "log_jacobian": units,
         "settings": settings.to_dict(),
         "versions": versions(fitted),
-        bound: plain(evaluate.mean(elbo)),
-        reconstruction: plain(evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + units)),
-        kl: plain(evaluate.mean(estimate.kl)),
+        bound: evaluate.mean(elbo).to_dict(),
+        reconstruction: evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + units).to_dict(),
+        kl: evaluate.mean(estimate.kl).to_dict(),
         "kl_is_exact": isinstance(estimator, SgvbB),
     }
     index = _chosen(fitted, settings, len(dataset))
@@ -131,7 +130,7 @@ def make_report(
         per_row = dict(log_p.per_row)
         content[KEYS[settings.method]] = log_p.to_dict()
         if len(index) < len(dataset):  # the two are never set beside each other without a word
-            content["elbo_of_these_rows"] = {**plain(evaluate.mean(elbo[index])), "num_rows": len(index)}
+            content["elbo_of_these_rows"] = {**evaluate.mean(elbo[index]).to_dict(), "num_rows": len(index)}
         if settings.method == "ais" and settings.num_simulated:
             content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, on_progress)
     score, scored = (per_row["log_likelihood"], index) if per_row else (elbo, np.arange(len(elbo)))
@@ -145,7 +144,7 @@ def make_report(
     better = None
     if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
         better = score - yardstick
-        content["over_independent_columns"] = plain(evaluate.mean(better))
+        content["over_independent_columns"] = evaluate.mean(better).to_dict()
     findings = _findings(Subject(fitted, x, index, as_seen, train, known), settings, on_progress)
     content |= {name: finding.content for name, finding in findings.items()}
     answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
@@ -251,8 +250,8 @@ def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progres
     )
     on_progress("AIS both ways", settings.num_simulated, settings.num_simulated)
     return {
-        **plain(found.gap),
+        **found.gap.to_dict(),
         "num_simulated": settings.num_simulated,
-        "lower": plain(evaluate.mean(np.asarray(found.lower, np.float64) + fitted.log_jacobian)),
-        "upper": plain(evaluate.mean(np.asarray(found.upper, np.float64) + fitted.log_jacobian)),
+        "lower": evaluate.mean(np.asarray(found.lower, np.float64) + fitted.log_jacobian).to_dict(),
+        "upper": evaluate.mean(np.asarray(found.upper, np.float64) + fitted.log_jacobian).to_dict(),
     }

@@ -15,13 +15,8 @@ def nats(mean: Mapping[str, Any] | Mean) -> str:
         >>> nats({"mean": -137.5234, "standard_error": 0.4812}), nats({"mean": -0.12345, "standard_error": 0.0004})
         ('-137.52 ± 0.48', '-0.1235 ± 0.0004')
     """
-    value, error = cells(plain(mean) if isinstance(mean, Mean) else mean)
+    value, error = cells(mean.to_dict() if isinstance(mean, Mean) else mean)
     return f"{value} ± {error}" if error else value
-
-
-def plain(m: Mean) -> dict[str, float]:
-    """A mean as the report has it."""
-    return {"mean": m.value, "standard_error": m.standard_error}
 
 
 def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
