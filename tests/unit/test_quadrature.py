@@ -107,9 +107,8 @@ LEGENDRE = np.polynomial.legendre.leggauss(200)
 
 @pytest.mark.parametrize(
     "family",
-    ["gamma", "exponential", "log-normal", "pareto", "uniform", "beta", "von-mises", "dirichlet", "cauchy", "laplace",
-     "student-t"],
-)  # fmt: skip
+    ["gamma", "pareto", "uniform", "von-mises", "dirichlet", "cauchy", "laplace"],
+)
 def test_priors_on_every_support(family, x64):
     """Against adaptive integration in one dimension, of a likelihood that is not even."""
     size = 2 if family == "dirichlet" else 1
