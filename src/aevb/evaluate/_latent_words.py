@@ -44,7 +44,8 @@ def _information(d: LatentDiagnostics) -> str:
 
 
 def _advice(d: LatentDiagnostics) -> str:
-    if d.num_active == 0 and d.mutual_information.interval(SIGMAS)[1] <= _LITTLE:
+    low, high = d.mutual_information.interval(SIGMAS)
+    if d.num_active == 0 and low <= 0 and high <= _LITTLE:
         return "z is hardly used: try --kl-warmup or --free-bits."
     if d.aggregate_kl.interval(SIGMAS)[0] > _FAR_PRIOR:
         return "A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data."
