@@ -1,7 +1,9 @@
 """What holds for every test: the CPU, and run-time type checks of the package's annotations."""
 
+import gc
 import getpass
 import os
+import resource
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +35,27 @@ import pytest
 _ALL = ("distributions", "models", "estimators", "train", "evaluate")
 for _module in () if "AEVB_TESTS_WITHOUT_TYPE_CHECKS" in os.environ else _ALL:
     jaxtyping.install_import_hook(f"aevb.{_module}", "beartype.beartype")
+
+
+_GROWTH = 2 * 2**30  # bytes
+_resident_after_clearing = 0
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Compiled programs that no test will ask for again would fill the machine: they are let go now and then."""
+    global _resident_after_clearing
+    yield
+    if _resident() - _resident_after_clearing > _GROWTH:
+        jax.clear_caches()
+        gc.collect()
+        _resident_after_clearing = _resident()
+
+
+def _resident() -> int:
+    """Bytes of memory that the process holds; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
 
 
 @pytest.fixture
