@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from _oracles import JointOnly, Problem, z_scores
 
 from aevb.distributions import FAMILIES, Normal
@@ -318,3 +319,31 @@ def test_bad_arguments_are_refused():
         importance_sampling(*models(), ROWS, KEY, num_samples=0)
     with pytest.raises(ValueError, match="0 rows"):
         importance_sampling(*models(), ROWS[:0], KEY, num_samples=5)
+
+
+class HalfLine(AbstractPriorLikelihood):
+    """z ~ Exponential(1), x | z ~ N(z, 0.5^2)."""
+
+    def prior(self):
+        return FAMILIES["exponential"].standard(1)
+
+    def likelihood(self, z):
+        return Normal(z, 0.5).to_event(1)
+
+
+class OverTheEdge(AbstractRecognitionModel):
+    """A Gaussian, a third of which lies where the prior has no density."""
+
+    def posterior(self, x):
+        return Normal(0.2 + 0.0 * x, 0.5).to_event(1)
+
+
+def test_an_encoder_that_reaches_beyond_the_prior_leaves_the_weights_unbiased():
+    """One draw of q without a place in the prior's support, and the mixture drew from another density than it said."""
+    rows = np.tile(np.array([[0.3]], np.float32), (400, 1))
+    # p(x) = int_0^inf e^-z N(x; z, s^2) dz = exp(-x + s^2 / 2) Phi((x - s^2) / s).
+    exact = -0.3 + 0.125 + scipy.stats.norm.logcdf(0.05 / 0.5)
+    found = importance_sampling(HalfLine(), OverTheEdge(), rows, jax.random.key(3), num_samples=256)
+    ratios = mean(np.exp(np.asarray(found.log_likelihood, np.float64) - exact))
+    assert abs(ratios.value - 1.0) < 5 * ratios.standard_error
+    assert ratios.standard_error < 0.01  # so that the 0.3 nats of the fault would be seen

@@ -96,6 +96,12 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
     if len({line.method for line in lines}) > 1:
         by = ", ".join(f"{line.name} {WORDS[line.method]}" for line in lines)
         console.print(f"log p(x) by: {by}. Importance sampling is a little low in expectation.", markup=False)
+    for line in lines:
+        if line.rows_in_doubt:
+            console.print(
+                f"log p(x) of {line.name} cannot be trusted in {line.rows_in_doubt:,} of {n:,} rows: see aevb evaluate",
+                markup=False,
+            )
     jacobians = {line.log_jacobian for line in lines}
     if jacobians != {0.0}:
         same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""

@@ -117,5 +117,9 @@ def _against_gaussians(full: InferenceGaps, posterior: str) -> tuple[list[str], 
         )
         return [f"The encoder is {nats(won)} nats below {best}."], advice
     if below(won):
-        return [f"The encoder is {nats(minus(won))} nats above {best}: no Gaussian would tighten the bound."], ""
+        return [
+            f"The encoder is {nats(minus(won))} nats above {best} that was found: its family holds more than "
+            "Gaussians, or "
+            "the fit fell short."
+        ], ""
     return [f"The encoder cannot be told from {best} (the difference is {nats(won)} nats)."], ""

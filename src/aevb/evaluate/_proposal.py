@@ -117,7 +117,10 @@ def make_proposal(
     centre, factors = jnp.zeros(()), {}
     if WIDER in log_shares:
         draws = posterior_of(recognition, x).sample(jax.random.fold_in(key, _CENTRE), (_DRAWS,))
-        centre = jnp.median(jax.vmap(lambda z: in_space().inverse(z))(draws), axis=0)
+        inside = jax.vmap(lambda z: in_space().inverse(z))(draws)
+        # Where q reaches beyond the prior's support there is no u. The centre may be any point: 0 if there is none at
+        # all.
+        centre = jnp.nan_to_num(jnp.nanmedian(jnp.where(jnp.isfinite(inside), inside, jnp.nan), axis=0))
         factors = {kind: 1.0 + sd * np.sqrt(2.0 / max(centre.size, 1)) for kind, sd in _DEVIATIONS.items()}
     offset = jax.random.randint(jax.random.fold_in(key, _OFFSET), (), 0, len(pattern))
 
@@ -129,15 +132,18 @@ def make_proposal(
         if len(log_shares) == 1 and isinstance(q, Reparameterized):
             return q.rsample_and_log_prob(key)  # its density comes with it, in one pass
         own = z = q.sample(key)
+        lost = jnp.asarray(False)
         if factors:
             to = in_space()
             stretched = {c: to.forward(centre + s * (to.inverse(own) - centre)) for c, s in factors.items()}
             for c, value in stretched.items():
-                # Where q lies outside of the prior's support there is no way back, and nothing to be weighed.
-                z = jnp.where((kind == c) & jnp.all(jnp.isfinite(value)), value, z)
+                exists = jnp.all(jnp.isfinite(value))
+                z = jnp.where((kind == c) & exists, value, z)
+                lost = lost | ((kind == c) & ~exists)
         if PRIOR in log_shares:
             z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)
-        return z, log_prob(z)
+        # A draw of q outside of the prior's support, where p(x, z) is zero, has nothing to stretch: it weighs nothing.
+        return z, jnp.where(lost, jnp.inf, log_prob(z))
 
     def log_density(kind: int, z: Array) -> Float[Array, ""]:
         if kind == PRIOR:

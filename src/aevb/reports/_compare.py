@@ -10,6 +10,8 @@ from aevb.errors import ConfigError, DataError
 from aevb.fitted import FittedModel, Purpose
 
 from ._facts import data_kind
+from ._log_p import LogP, log_p_of_rows
+from ._settings import ReportSettings
 
 
 class Compared(NamedTuple):
@@ -23,6 +25,7 @@ class Compared(NamedTuple):
     rows_better: float  # share of rows that this model explains better than the first one
     log_jacobian: float  # what of `elbo` and `log_p` is due to the units; less it, they are those of the scaled data
     method: str  # of log p(x): "quadrature", "is" (importance sampling), or "elbo" where there is none
+    rows_in_doubt: int = 0  # in which neither log p(x) nor its error can be trusted
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -65,7 +68,7 @@ def compare(
                 f"{name} and {first} cannot be compared: the one is about {kind}, the other about {kinds[first]}; "
                 "these are different data sets"
             )
-    table: list[tuple[np.ndarray, np.ndarray | None, str]] = []
+    table: list[tuple[np.ndarray, np.ndarray | None, str, int]] = []
     fingerprint = ""
     for name, model in models:
         dataset, x = model.prepare(rows)
@@ -75,19 +78,19 @@ def compare(
         pair = (model.generative, model.recognition)
         estimator = evaluate.elbo_estimator(*pair)
         bound = evaluate.elbo(*pair, x, model.evaluation_key(Purpose.ELBO), estimator=estimator).bound
-        log_p, method = None, "elbo"
+        log_p, method, in_doubt = None, "elbo", 0
         if num_samples and not model.preprocessing.grey:
-            key = model.evaluation_key(Purpose.IMPORTANCE)
-            method = "quadrature" if evaluate.has_quadrature(model.generative) else "is"
-            if method == "quadrature":
-                log_p = evaluate.quadrature_log_likelihood(model.generative, x).log_likelihood
-            else:
-                log_p = evaluate.log_likelihood(*pair, x, key, num_samples=num_samples)
-            log_p = log_p + np.float64(model.log_jacobian)
-        table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method))
+            exact = evaluate.has_quadrature(model.generative)
+            settings = ReportSettings("quadrature") if exact else ReportSettings("is", num_samples)
+            settings = settings.resolved(len(x), quadrature=exact)
+            method = settings.method
+            per_row = log_p_of_rows(model, x, model.evaluation_key(Purpose.IMPORTANCE), settings)
+            found = LogP(method, settings.num_samples or 0, per_row).shifted(model.log_jacobian)
+            log_p, in_doubt = found.per_row["log_likelihood"], int(found.in_doubt.sum())
+        table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt))
     lines = []
-    for (name, model), (own, log_p, method) in zip(models, table, strict=True):
-        reference_bound, reference, _ = table[0]
+    for (name, model), (own, log_p, method, in_doubt) in zip(models, table, strict=True):
+        reference_bound, reference = table[0][:2]
         score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
         lines.append(
             Compared(
@@ -99,6 +102,7 @@ def compare(
                 rows_better=float(np.mean(score > reference_score)),
                 log_jacobian=model.log_jacobian,
                 method=method,
+                rows_in_doubt=in_doubt,
             )
         )
     return lines, fingerprint

@@ -52,7 +52,9 @@ class LogP(NamedTuple):
     def in_doubt(self) -> np.ndarray:
         """Rows in which neither the estimate nor its error can be trusted."""
         if self.method == "quadrature":
-            return ~(self.error <= RESOLVED)
+            # What rounding leaves of a number of this size is no fault of the grid.
+            rounding = 32 * float(np.finfo(np.float32).eps) * np.abs(self.per_row["log_likelihood"])
+            return ~(self.error <= RESOLVED + rounding)
         effective = self.per_row["effective_sample_size"]
         if self.method == "is":
             return evaluate.untrustworthy(self.per_row["khat"], effective, self.error, self.num_samples)

@@ -188,8 +188,9 @@ def _words(
     """Three answers, then a section for each question."""
     trusted = trust(scores)
     selected = fitted.result.get("selected_on") == scores.content["part"]
-    # An image's score is also told in bits; of a density in units of its own these would say nothing.
-    pixels = dataset.num_columns if len(fitted.event_shape) > 1 else 0
+    # An image's score is also told in bits; of a density, in units of its own, these would say nothing.
+    probabilities = fitted.architecture.likelihood in ("bernoulli", "discretized-logistic")
+    pixels = dataset.num_columns if len(fitted.event_shape) > 1 and probabilities else 0
     answers = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),

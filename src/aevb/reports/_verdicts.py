@@ -120,7 +120,7 @@ def bound_and_log_p(scores: Scores) -> str:
     rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
     rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
     if above(slack):
-        least = "" if log_p.method == "quadrature" else "at least "
+        least = "at least " if log_p.method in ("is", "ais") else ""  # these are low in expectation
         return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
     if below(slack):
         return (
@@ -147,9 +147,11 @@ def _of_quadrature(log_p: LogP) -> Trust:
             f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
             "what another choice of rows would change."
         )
+    how_many = "No row" if doubtful.all() else f"All but {doubtful.sum():,} of {len(error):,} rows"
     return Trust(
-        f"Mostly: p(x) was integrated over all z, but in {doubtful.sum():,} of {len(error):,} rows the grid was not "
-        f"fine or wide enough, and log p(x) may be off by {np.nanmax(error):.2g} nats there.",
+        f"{how_many} can be: p(x) was integrated over z, but where the grid was not fine or wide enough log p(x) may "
+        "be "
+        f"off by {np.nanmax(error):.2g} nats or more.",
         "Hold the rows with a large error in rows.csv against --method ais.",
     )
 
