@@ -308,7 +308,7 @@ def test_one_number_in_the_datas_own_units_wherever_people_read(table: Table) ->
 
 def test_of_the_training_file_the_held_out_part_is_evaluated(table: Table) -> None:
     """`aevb evaluate RUN TRAINFILE` took training rows for held-out ones."""
-    done = command("evaluate", table.run, table.file, "--num-samples", "10", "--quick")
+    done = command("evaluate", table.run, table.file, "--quick")
     assert done.code == 0
     assert "this model was fitted to" in done.err
     assert "the validation part of it, 40 rows, was held out and is used" in done.err
