@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from aevb import estimators, evaluate, train
 from aevb.config import Config
-from aevb.data import NAMES, Preprocessing, check_compatible, choose_preprocessing, guess_likelihood
+from aevb.data import NAMES, Preprocessing, check_compatible, choose_preprocessing, guess_likelihood, levels_taken
 from aevb.errors import ConfigError, DataError, UnavailableError
 from aevb.models import Architecture, build, choose_latents, tie
 
@@ -37,8 +37,9 @@ def make_plan(config: Config, splits: Splits) -> Plan:
         ConfigError: the configuration does not fit together, or does not fit the data.
         DataError: the parts of the data do not fit each other or the likelihood, or are too few.
     """
-    guessed = guess_likelihood(splits.train).words if config.likelihood == "auto" else ""
+    asked = config.likelihood
     config, preprocessing = _resolve(config, splits)
+    guessed = guess_likelihood(splits.train).words if asked == "auto" else levels_taken(splits.train, preprocessing)
     architecture = _architecture(config, preprocessing, splits.train.rows.shape[1])
     generative, recognition = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
     generative = tie(generative, recognition)

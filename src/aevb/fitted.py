@@ -19,7 +19,7 @@ from aevb.data import DataInfo, Dataset, Preprocessing, check_compatible, fix
 from aevb.data import load as load_data
 from aevb.distributions import location_and_scale
 from aevb.errors import ConfigError
-from aevb.estimators import SgvbB
+from aevb.estimators import Estimate, SgvbB
 from aevb.models import (
     AbstractRecognitionModel,
     Architecture,
@@ -309,10 +309,7 @@ class FittedModel:
         if operator.index(num_samples) < 0:
             raise ValueError(f"num_samples must be at least 0, got {num_samples}")
         dataset, x = self.prepare(rows)
-        estimator = evaluate.elbo_estimator(self.generative, self.recognition)
-        estimate = evaluate.elbo(
-            self.generative, self.recognition, x, self.evaluation_key(Purpose.ELBO), estimator=estimator
-        )
+        estimate, kl_is_exact = self.elbo_of(x)
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
         log_likelihood, method = None, self._resolved(method)
@@ -323,7 +320,7 @@ class FittedModel:
             bound=evaluate.mean(np.asarray(estimate.bound, np.float64) + self.log_jacobian),
             reconstruction=evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + self.log_jacobian),
             kl=evaluate.mean(estimate.kl),
-            kl_is_exact=isinstance(estimator, SgvbB),
+            kl_is_exact=kl_is_exact,
             log_likelihood=log_likelihood,
             method=method,
             num_samples=num_samples if log_likelihood and method == "is" else 0,
@@ -352,6 +349,18 @@ class FittedModel:
         """
         dataset = self._dataset(rows)
         return dataset, self._fixed(dataset, BINARIZATION_KEY if part == "held-out" else _TRAINING_KEY)
+
+    def elbo_of(self, x: np.ndarray) -> tuple[Estimate, bool]:
+        """The ELBO and its terms for rows as the models see them, with the evaluation's fixed noise, and whether the KL
+        is in closed form. Log densities are of the data as the models see them.
+
+        One draw of z for each of many rows; more for few rows, whose mean would be noisy else.
+        """
+        draws = int(np.clip(ELBO_DRAWS // max(len(x), 1), 1, 100))
+        estimator = evaluate.elbo_estimator(self.generative, self.recognition, draws)
+        key = self.evaluation_key(Purpose.ELBO)
+        estimate = evaluate.elbo(self.generative, self.recognition, x, key, estimator=estimator)
+        return estimate, isinstance(estimator, SgvbB)
 
     def evaluation_key(self, purpose: Purpose) -> PRNGKeyArray:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
@@ -404,6 +413,7 @@ def load(path: str | Path) -> FittedModel:
 
 
 CHUNK = 10_000
+ELBO_DRAWS = 20_000  # of z for the ELBO of all rows together, if there are fewer rows
 
 
 def _in_chunks(fn: Any, rows: np.ndarray) -> Any:
@@ -436,7 +446,11 @@ def _sample(
 def _one_key(key: Any, seed: Any) -> PRNGKeyArray:
     """The key that was given, or that of the seed."""
     if (key is None) == (seed is None):
-        raise ValueError(f"give {'one' if key is None else 'only one'} of seed=0 (any whole number) and a JAX key")
+        raise ValueError(
+            "say what the draws are made from: give seed=0, or another whole number"
+            if key is None
+            else "give a seed or a key, not both"
+        )
     if seed is not None:
         return jax.random.key(operator.index(seed))
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):

@@ -309,23 +309,25 @@ def test_sentences_on_copies():
     nothing = memorisation_verdict(NearestRows(np.zeros((5, 1), np.int64), np.zeros((5, 1)), np.zeros(60)))
     for sentence, words, other in (
         (
-            "No copies of training rows were found: their median distance is 1.00 times that of held-out rows.",
+            "No copies of training rows were found: the median distance of samples is 1.00 times that of held-out "
+            "rows.",
             alike,
             few,
         ),
         ("A few copies among many samples can be missed.", alike, few),
         (
-            "Samples are too near to training rows: their median distance is 0.20 times that of held-out rows.",
+            "Samples are too near to training rows: the median distance of samples is 0.20 times that of held-out "
+            "rows.",
             close,
             alike,
         ),
         ("Samples are too near to training rows", few, far),
         ("Either training rows are copied, or samples vary less than data do.", few, alike),
-        ("No copies were found, but samples lie too far away: their median", far, alike),
+        ("No copies were found, but samples lie too far away: the median distance", far, alike),
         ("The model makes rows that are unlike the data.", far, alike),
         ("0.8 % of the samples are nearer than all but the nearest 1.0 % of 500 held-out rows.", alike, few),
         ("p-values, of three tests at once: nearer 1, very near 1, farther 1.", alike, close),
-        ("their median distance is not comparable to that of held-out rows", nothing, alike),
+        ("the median distance of samples is not comparable to that of held-out rows", nothing, alike),
     ):
         assert sentence in str(words), str(words)
         assert sentence not in str(other)

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from aevb._fit import fit as fit_model
 from aevb._progress import make_progress, make_stages
 from aevb._splits import Splits
 from aevb.config import Config, read_toml
-from aevb.data import Dataset, guess_likelihood
+from aevb.data import Dataset, choose_preprocessing, guess_likelihood, levels_taken
 from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, OutputError
 from aevb.fitted import FittedModel
 from aevb.reports import ReportSettings, make_report, save_report
@@ -29,6 +30,7 @@ from ._background import in_background
 from ._inputs import Rows, check_data, load_run, rows_for_all, rows_to_judge
 from ._inputs import latents as latents_of
 from ._parser import config_values
+from ._words import as_flags
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -56,8 +58,8 @@ def fit(args: argparse.Namespace) -> int:
         run.write_config(resolved)
         splits = parts
         progress.start(resolved, splits, run.path)
-        if config.likelihood == "auto" and (guessed := guess_likelihood(splits.train).words):
-            progress.say(f"note: {guessed}")
+        if guessed := _guessed(config, resolved, splits.train):
+            progress.say(f"note: {as_flags(guessed)}")
 
     def on_epoch(record: Record) -> None:
         assert run is not None
@@ -105,6 +107,8 @@ def fit(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """`aevb evaluate`."""
+    if args.quick and args.output:
+        raise ConfigError("--quick leaves no page, so that --output has nothing to write; leave one of them out")
     settings = ReportSettings(
         method=args.method,
         num_samples=args.num_samples,
@@ -135,7 +139,8 @@ def evaluate(args: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "stopped by Ctrl-C; the rows that are done are kept, and the same command goes on from there"
+            "stopped by Ctrl-C; rows of log p(x) that samples were drawn for are kept, and the same command goes on "
+            "from there"
         ) from None
     if args.json:
         print(json.dumps(report.content, indent=2), flush=True)
@@ -259,6 +264,14 @@ def _config(args: argparse.Namespace) -> Config:
     """The configuration: the file's values, and over them the flags'."""
     values = read_toml(args.config) if args.config else {}
     return Config.from_dict(values | config_values(args))
+
+
+def _guessed(config: Config, resolved: Config, data: Dataset) -> str:
+    """What was made of the data and is not evident."""
+    if config.likelihood == "auto":
+        return guess_likelihood(data).words
+    chosen: Any = (resolved.likelihood, resolved.binarization, resolved.scaling)
+    return levels_taken(data, choose_preprocessing(data, *chosen))
 
 
 def _run_name(data: str) -> str:

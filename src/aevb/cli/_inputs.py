@@ -76,7 +76,11 @@ def rows_to_judge(fitted: FittedModel, data: str | None, *, how: str, note: Note
     if part == "train":
         note(f"this model was fitted to {data}, and held out nothing of it: these are training rows")
     elif rows.fingerprint != named.fingerprint:
-        note(f"this model was fitted to {data}; the {part} part of it, {len(rows)} rows, was held out and is used")
+        note(
+            f"this model was fitted to the training rows of {data}; its {part} part, {len(rows)} rows, was held out "
+            "and is "
+            "used"
+        )
     return Rows(part, rows, whole.train)
 
 
@@ -95,7 +99,12 @@ def rows_for_all(models: Sequence[tuple[str, FittedModel]], data: str | None, no
         return each[0]
     held_out = {rows.data.fingerprint: rows for rows in each if rows.part != data}
     if len(held_out) > 1:
-        note(f"these models were fitted to {data} and held out different rows of it: all rows are used")
+        note(
+            f"these models were fitted to {data} and held out different rows of it: all rows are used, most of which "
+            "trained "
+            "them, so that the numbers are not those of new rows; give runs one --seed, or --test, to share what they "
+            "hold out"
+        )
         return Rows(data, load_data(data), None)
     for text in notes:
         note(text)

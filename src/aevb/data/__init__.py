@@ -23,3 +23,4 @@ from .support import Likelihood as Likelihood
 from .support import check_compatible as check_compatible
 from .support import choose_preprocessing as choose_preprocessing
 from .support import guess_likelihood as guess_likelihood
+from .support import levels_taken as levels_taken

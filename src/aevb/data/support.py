@@ -65,6 +65,23 @@ def guess_likelihood(dataset: Dataset) -> Guess:
     return Guess("gaussian", "")
 
 
+def levels_taken(dataset: Dataset, preprocessing: Preprocessing) -> str:
+    """Words on whole numbers of a table that a likelihood of pixels takes for levels 0 to 255; or nothing.
+
+    Example:
+        >>> counts = Dataset("counts", np.array([[3.0, 14.0], [0.0, 2.0]], np.float32), (2,))
+        >>> levels_taken(counts, choose_preprocessing(counts, "bernoulli"))[:68]
+        "the whole numbers of 'counts', 0 to 14, are taken for levels 0 to 255"
+    """
+    if preprocessing.maximum != 255 or _is_image(dataset):
+        return ""
+    low, high = _range(dataset)
+    return (
+        f"the whole numbers of {dataset.name!r}, {low:g} to {high:g}, are taken for levels 0 to 255 of pixels, as this "
+        "likelihood is for; if they are counts or measurements, use likelihood='gaussian'"
+    )
+
+
 def choose_preprocessing(
     dataset: Dataset,
     likelihood: Likelihood,

@@ -149,12 +149,12 @@ def memorisation_verdict(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"
         >>> from aevb.evaluate import nearest_rows
         >>> train, held_out = np.arange(0.0, 100.0)[:, None], np.arange(0.25, 100.0)[:, None]
         >>> print(memorisation_verdict(nearest_rows(train[:50], train, held_out=held_out)).headline)
-        Samples are too near to training rows: their median distance is 0.00 times that of held-out rows.
+        Samples are too near to training rows: the median distance of samples is 0.00 times that of held-out rows.
     """
     m = memorisation(nearest, trained_on)
     nearer, close, farther = (min(1.0, 3 * p) for p in (m.p_value_nearer, m.p_value_close, m.p_value_farther))
     ratio = "not comparable to" if math.isnan(m.median_ratio) else f"{m.median_ratio:.2f} times"
-    distance = f"their median distance is {ratio} that of held-out rows"
+    distance = f"the median distance of samples is {ratio} that of held-out rows"
     numbers = (
         f"{100 * m.share_close:.1f} % of the samples are nearer than all but the nearest "
         f"{100 * m.expected_share_close:.1f} % of {m.num_held_out} held-out rows. p-values, of three tests at once: "

@@ -52,9 +52,11 @@ def elbo(
     return estimate
 
 
-def elbo_estimator(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> SgvbA | SgvbB:
+def elbo_estimator(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, num_samples: int = 1
+) -> SgvbA | SgvbB:
     """Estimator B where the KL of this posterior to this prior has a closed form, else estimator A. Runs nothing."""
-    return SgvbB() if _kl_has_closed_form(generative, recognition) else SgvbA()
+    return SgvbB(num_samples) if _kl_has_closed_form(generative, recognition) else SgvbA(num_samples)
 
 
 def _kl_has_closed_form(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> bool:

@@ -397,8 +397,9 @@ def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecogn
         support = distribution.support
         if getattr(support, "base_constraint", support) is not Normal.support:
             raise UnavailableError(
-                "inference gaps are those to a Gaussian q*, which needs a latent on all of R^J, but the support of "
-                f"{which} is {support}; compare the ELBO with log p(x) by annealed importance sampling instead"
+                f"inference gaps are those to a Gaussian q*, which needs a latent on all of R^J, and {which} does not "
+                "reach "
+                "all of it"
             )
     if not q.has_rsample:
         raise UnavailableError(

@@ -75,9 +75,7 @@ def compare(
         if fingerprint and dataset.fingerprint != fingerprint:
             raise DataError(f"{name} was given other rows than {first}")
         fingerprint = dataset.fingerprint
-        pair = (model.generative, model.recognition)
-        estimator = evaluate.elbo_estimator(*pair)
-        bound = evaluate.elbo(*pair, x, model.evaluation_key(Purpose.ELBO), estimator=estimator).bound
+        bound = model.elbo_of(x)[0].bound
         log_p, method, in_doubt = None, "elbo", 0
         if num_samples and not model.preprocessing.grey:
             exact = evaluate.has_quadrature(model.generative)

@@ -62,9 +62,7 @@ def draw_log_likelihood(report: Report, figure: Figure) -> None:
         )
         ax.axvline(each.mean(), color=color, linewidth=1.5)
     below = int(np.sum(values < low))
-    ax.set(
-        xlabel="nats per row" + (f" ({below} rows further left are in the first bar)" if below else ""), ylabel="rows"
-    )
+    ax.set(xlabel="nats per row" + (f" (further left, in the first bar: {below})" if below else ""), ylabel="rows")
     ax.legend(frameon=False, loc="upper left")
     ax.set_title("how well each row is explained", loc="left")
 

@@ -11,7 +11,6 @@ from aevb import evaluate
 from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, UnavailableError
-from aevb.estimators import SgvbB
 from aevb.fitted import FittedModel, Purpose
 
 from ._diagnose import Finding, Subject, diagnose
@@ -88,10 +87,9 @@ def make_report(
     dataset, x = fitted.prepare(rows)
     train_set = None if train_rows is None else load_data(train_rows)
     settings = _applicable(settings or ReportSettings(), fitted, len(dataset))
-    models, units = (fitted.generative, fitted.recognition), fitted.log_jacobian
+    units = fitted.log_jacobian
     on_progress("ELBO", 0, 1)
-    estimator = evaluate.elbo_estimator(*models)
-    estimate = evaluate.elbo(*models, x, fitted.evaluation_key(Purpose.ELBO), estimator=estimator)
+    estimate, kl_is_exact = fitted.elbo_of(x)
     assert estimate.log_likelihood is not None
     assert estimate.kl is not None
     on_progress("ELBO", 1, 1)
@@ -114,7 +112,7 @@ def make_report(
         bound: evaluate.mean(elbo).to_dict(),
         reconstruction: evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + units).to_dict(),
         kl: evaluate.mean(estimate.kl).to_dict(),
-        "kl_is_exact": isinstance(estimator, SgvbB),
+        "kl_is_exact": kl_is_exact,
     }
     index = _chosen(fitted, settings, len(dataset))
     per_row: dict[str, np.ndarray] = {}
@@ -194,7 +192,7 @@ def _words(
     answers = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
-        Answer("What to do next?", what_next([before_all(scores, trusted), *(f.advice for f in findings.values())])),
+        Answer("What to do next?", what_next(before_all(scores, trusted), list(findings.values()))),
     )
     explained = Section(
         "How well is each row explained?",

@@ -45,12 +45,16 @@ def sections_of(findings: Mapping[str, Finding], also: Mapping[str, str]) -> lis
     return sections
 
 
-def what_next(advice: Sequence[str]) -> str:
-    """The first two of what is advised, the most pressing first; the rest stands in its own section.
+def what_next(on_numbers: str, findings: Sequence[Finding]) -> str:
+    """What is advised on the numbers, and the first of what the diagnostics advise; the rest stands in its section.
 
     Example:
-        >>> what_next(["", "Use --method ais."])
-        'Use --method ais.'
+        >>> what_next("Use --method ais.", [])
+        'Use --method ais. The checks were left out: leave out --quick to have them.'
     """
-    asked = [text for text in dict.fromkeys(advice) if text]
-    return " ".join(asked[:2]) or "No check asks for a change. Hold this run against others with: aevb compare RUN RUN."
+    if not findings:
+        on_model = "The checks were left out: leave out --quick to have them."
+    else:
+        nothing = "No check asks for a change. Hold this run against others with: aevb compare RUN RUN."
+        on_model = next((finding.advice for finding in findings if finding.advice), "" if on_numbers else nothing)
+    return f"{on_numbers} {on_model}".strip()

@@ -35,8 +35,8 @@ class Scores(NamedTuple):
     better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
 
 
-def how_good(scores: Scores, num_pixels: int = 0) -> str:
-    """The score of a row, and how far it is above a yardstick; for an image in bits per pixel, too."""
+def how_good(scores: Scores, num_dimensions: int = 0) -> str:
+    """The score of a row, and how far it is above a yardstick; for an image in bits per dimension, too."""
     content, method = scores.content, scores.settings.method
     if "grey_objective" in content:
         return (
@@ -50,8 +50,8 @@ def how_good(scores: Scores, num_pixels: int = 0) -> str:
     else:
         score = content[KEYS[method]]
         text = f"log p(x) is {nats(score)} nats a row (by {WORDS[method]}"
-    if num_pixels:
-        bits = f"; {-score['mean'] / (num_pixels * np.log(2)):.3f} bits per pixel"
+    if num_dimensions:
+        bits = f"; {-score['mean'] / (num_dimensions * np.log(2)):.3f} bits per dimension"
     text = f"{text}{bits})."
     if scores.better is None:
         return text
@@ -85,9 +85,9 @@ def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
         some = f"All {total:,}" if found == total else f"{found:,} of the {total:,}"
         equal = f"{some} rows equal rows that were trained on"
         if trained_on(scores):
-            text = f"Not for new rows: {equal}. Else: {text}"
+            text = f"Not for new rows: {equal}. For these rows: {text}"
         else:
-            text += f" {equal}, no more than such rows equal each other."
+            text += f" {equal}: as many as by chance, for the training rows repeat themselves, too."
     if selected:
         text += " These rows also chose the parameters (early stopping), so new rows are expected to get less."
     if found is None:
@@ -101,7 +101,7 @@ def trained_on(scores: Scores) -> bool:
     if not found:
         return False
     chance = scores.content["share_repeated_in_training"]
-    return bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
+    return found == total or bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
 
 
 def before_all(scores: Scores, trusted: Trust) -> str:
@@ -147,12 +147,19 @@ def _of_quadrature(log_p: LogP) -> Trust:
             f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
             "what another choice of rows would change."
         )
-    how_many = "No row" if doubtful.all() else f"All but {doubtful.sum():,} of {len(error):,} rows"
+    some = f"{doubtful.sum():,} of {len(error):,} rows"
+    where = "rows.csv has each row's error"
+    if not np.isfinite(error).all():
+        return Trust(
+            f"Not as it stands: in {some} the integral over z did not settle, and how much is missing is not known; "
+            f"{where}.",
+            "Use --method ais for log p(x).",
+        )
+    effect = float(error.sum()) / len(error)
     return Trust(
-        f"{how_many} can be: p(x) was integrated over z, but where the grid was not fine or wide enough log p(x) may "
-        "be "
-        f"off by {np.nanmax(error):.2g} nats or more.",
-        "Hold the rows with a large error in rows.csv against --method ais.",
+        f"To {effect:.2g} nats: p(x) was integrated over all z, but in {some} the grid was not fine or wide enough, "
+        "and log "
+        f"p(x) may be off by {error.max():.2g} nats there; {where}. The ± is what another choice of rows would change."
     )
 
 
