@@ -249,7 +249,7 @@ def test_compare_runs(run: Path, other: Path, digits: Path, capsys) -> None:
     out, err = capsys.readouterr()
     assert "better ┃" in out
     assert "300 rows of test" in out  # not the rows that both have seen
-    assert "the test part of it, 300 rows, was held out and is used" in err
+    assert "its test part, 300 rows, was held out and is used" in err
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100])
@@ -310,8 +310,8 @@ def test_of_the_training_file_the_held_out_part_is_evaluated(table: Table) -> No
     """`aevb evaluate RUN TRAINFILE` took training rows for held-out ones."""
     done = command("evaluate", table.run, table.file, "--quick")
     assert done.code == 0
-    assert "this model was fitted to" in done.err
-    assert "the validation part of it, 40 rows, was held out and is used" in done.err
+    assert "this model was fitted to the training rows of" in done.err
+    assert "its validation part, 40 rows, was held out and is used" in done.err
     assert "40 rows of validation" in done.out
     assert numbers_of(done.out) == numbers_of(table.printed.out)
 
@@ -363,7 +363,7 @@ def test_runs_that_held_out_other_rows_of_the_same_data(table: Table, tmp_path: 
     assert f"{other} held out other rows than {table.run}" in err
     done = command("compare", table.run, other, "--data", table.file, "--num-samples", "0")
     assert done.code == 0
-    assert "held out different rows of it: all rows are used" in done.err
+    assert "held out different rows of it: all rows are used, most of which trained them" in done.err
     assert "400 rows of" in done.out
 
 
