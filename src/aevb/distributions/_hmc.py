@@ -48,7 +48,7 @@ def sample_by_hmc(
         target_acceptance: what the step size is adapted to.
 
     Example:
-        >>> options = {"num_warmup": 100, "num_samples": 500, "num_leapfrog": 4, "target_acceptance": 0.9}
+        >>> options = {"num_warmup": 300, "num_samples": 500, "num_leapfrog": 4, "target_acceptance": 0.9}
         >>> chain = sample_by_hmc(lambda u: -0.5 * u @ u, jnp.zeros(2), jax.random.key(0), **options)
         >>> chain.draws.shape, bool(abs(chain.draws.std() - 1.0) < 0.2), bool(chain.acceptance > 0.6)
         ((500, 2), True, True)
