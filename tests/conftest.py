@@ -23,6 +23,9 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
 )
 
+# XLA's pool has a thread per core, and with two of them a program that waits within the pool can wait for ever.
+os.environ.setdefault("NPROC", "8")
+
 from collections.abc import Iterator
 
 import jax

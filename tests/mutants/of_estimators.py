@@ -153,7 +153,7 @@ MUTANTS = [
         "        except TypeError:\n            return False",
         "unit/test_contracts.py::test_an_error_of_the_users_model_reaches_the_user[elbo_estimator-TypeError]",
     ),
-    ("estimator A though the KL has a closed form", ELBO, "return SgvbB() if", "return SgvbA() if", ANSWER),
+    ("estimator A though the KL has a closed form", ELBO, "return SgvbB(num_samples) if", "return SgvbA() if", ANSWER),
     ("a model that only has log_joint is asked for its KL", ELBO, "return False", "return True", ANSWER),
     (
         "the ELBO by estimator B whatever was asked for",

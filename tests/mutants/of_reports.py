@@ -101,8 +101,8 @@ MUTANTS = [
     (
         "units are forgotten",
         COMPARE,
-        "+ np.float64(model.log_jacobian)",
-        "+ np.float64(0.0)",
+        "per_row).shifted(model.log_jacobian)",
+        "per_row).shifted(0.0)",
         f"{REPORTS}::test_scaling_does_not_change_a_comparison_of_densities",
     ),
     (
