@@ -80,7 +80,7 @@ def compare(
             key = model.evaluation_key(Purpose.IMPORTANCE)
             method = "quadrature" if evaluate.has_quadrature(model.generative) else "is"
             if method == "quadrature":
-                log_p = evaluate.quadrature_log_likelihood(model.generative, x).log_likelihood
+                log_p = evaluate.quadrature_log_likelihood(model.generative, x, model.recognition).log_likelihood
             else:
                 log_p = evaluate.log_likelihood(*pair, x, key, num_samples=num_samples)
             log_p = log_p + np.float64(model.log_jacobian)
