@@ -375,7 +375,7 @@ class FittedModel:
 
     def _log_p(self, x: np.ndarray, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
         if method == "quadrature":
-            log_p = evaluate.quadrature_log_likelihood(self.generative, x).log_likelihood
+            log_p = evaluate.quadrature_log_likelihood(self.generative, x, self.recognition).log_likelihood
         else:
             log_p = evaluate.log_likelihood(self.generative, self.recognition, x, key, num_samples=num_samples)
         return np.asarray(log_p, np.float64) + self.log_jacobian

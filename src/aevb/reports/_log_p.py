@@ -136,7 +136,7 @@ def _method(
     assert settings.num_samples is not None
     found: Any
     if settings.method == "quadrature":
-        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x)._asdict())
+        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.recognition)._asdict())
     if settings.method == "is":
         found = evaluate.importance_sampling(*models, x, key, num_samples=settings.num_samples, first_row=first_row)
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")
