@@ -189,8 +189,8 @@ def _draws_that_stand_out(generative: Any, grid: Grid, x: np.ndarray) -> np.ndar
         flat = np.ravel_multi_index(tuple((cell[here] - tile * TILE[k]).T), (TILE[k],) * k)
         points = grid.tile_points(0, tile)
         ((_, _, could_be),) = _through(generative, grid, jnp.asarray(x), np.arange(len(x)), points, 0, tile, None)
-        could_be = np.asarray(could_be)[: len(x), flat]
-        found[here] = np.any(values[:, here] > could_be + _STANDS_OUT, axis=0)
+        held = np.asarray(could_be)[: len(x), flat]
+        found[here] = np.any(values[:, here] > held + _STANDS_OUT, axis=0)
     return found
 
 
