@@ -235,7 +235,7 @@ def test_the_bounds_are_ordered():
     def bound_of(num_samples: int, recognition=recognition) -> np.ndarray:
         key = jax.random.key(8)
         return evaluate.log_likelihood(
-            generative, recognition, rows, key, num_samples=num_samples, batch_size=len(rows)
+            generative, recognition, rows, key, num_samples=num_samples, batch_size=len(rows), proposal="encoder"
         )
 
     one, five, fifty = bound_of(1), bound_of(5), bound_of(50)

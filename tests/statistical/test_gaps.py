@@ -181,6 +181,7 @@ def test_the_report_does_not_take_the_larger_of_two_estimates():
         recognition=ORTHOGONAL.recognition(),
         architecture=SimpleNamespace(posterior="gaussian"),
         evaluation_key=lambda purpose: KEY,
+        log_jacobian=0.0,
     )
     per_row = {
         "log_likelihood": ORTHOGONAL.log_marginal() + noise,
@@ -207,6 +208,7 @@ def test_without_a_log_p_the_report_tells_how_good_its_own_is():
         recognition=encoder(MILD),
         architecture=SimpleNamespace(posterior="gaussian"),
         evaluation_key=lambda purpose: KEY,
+        log_jacobian=0.0,
     )
     found = _diagnose._gaps(_diagnose.Subject(fitted, MILD.rows.astype(np.float32), np.arange(10), None, None))
     told = found.content["log_p"]

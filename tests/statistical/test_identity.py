@@ -40,13 +40,15 @@ def by_sgvb_a(generative: AbstractGenerativeModel, recognition: LinearRecognitio
 def by_one_importance_sample(
     generative: AbstractGenerativeModel, recognition: LinearRecognition, rows: np.ndarray
 ) -> np.ndarray:
-    return evaluate.log_likelihood(generative, recognition, rows, jax.random.key(3), num_samples=1)
+    return evaluate.log_likelihood(generative, recognition, rows, jax.random.key(3), num_samples=1, proposal="encoder")
 
 
 def by_importance_sampling(
     generative: AbstractGenerativeModel, recognition: LinearRecognition, rows: np.ndarray
 ) -> np.ndarray:
-    return evaluate.log_likelihood(generative, recognition, rows, jax.random.key(3), num_samples=7, chunk_size=3)
+    return evaluate.log_likelihood(
+        generative, recognition, rows, jax.random.key(3), num_samples=7, proposal="encoder", chunk_size=3
+    )
 
 
 def by_elbo_of_sgvb_a(
