@@ -49,7 +49,9 @@ def train(name, num_samples, core, seconds, evaluation_samples, channel):
     trained = time.perf_counter() - start
     test = fix(prepare, aevb.data.load_test("mnist").rows, jax.random.key(784))
     models = algorithm.model(state)
-    log_p = aevb.evaluate.log_likelihood(*models, test, jax.random.key(3), num_samples=evaluation_samples)
+    log_p = aevb.evaluate.log_likelihood(
+        *models, test, jax.random.key(3), num_samples=evaluation_samples, proposal="encoder"
+    )
     elbo = aevb.evaluate.elbo(*models, test, jax.random.key(4)).bound
     channel.send((name, num_samples, num_epochs, trained, bound, log_p, elbo))
 

@@ -105,7 +105,9 @@ def main():
     batches = {f"products, {batch} samples at a time": products(args.rows, batch) for batch in (500, 1000, 5000)}
     contestants = {
         **batches,
-        "aevb": lambda: aevb.evaluate.importance_sampling(*pair, x[: args.rows], jax.random.key(1), num_samples=K),
+        "aevb": lambda: aevb.evaluate.importance_sampling(
+            *pair, x[: args.rows], jax.random.key(1), num_samples=K, proposal="encoder"
+        ),
         "torch": torch_loop(pair, x[: args.rows]),
     }
     contestants["aevb"]()  # compiles
@@ -121,7 +123,9 @@ def main():
     ratio = float(np.median(np.array(times["aevb"]) / np.array(times[floor])))
     over_torch = float(np.median(np.array(times["torch"]) / np.array(times["aevb"])))
     whole = seconds(
-        lambda: aevb.evaluate.importance_sampling(*pair, x[: args.all_rows], jax.random.key(1), num_samples=K)
+        lambda: aevb.evaluate.importance_sampling(
+            *pair, x[: args.all_rows], jax.random.key(1), num_samples=K, proposal="encoder"
+        )
     )
     result = {
         "what": f"seconds for {args.rows} rows of {K} importance samples each, 784-200-200-50; contestants take turns",

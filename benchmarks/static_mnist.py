@@ -87,7 +87,7 @@ def main():
     for k, num_rows in ((200, len(x)), (args.samples, args.is_rows)):
         start = time.perf_counter()
         spread = x[np.linspace(0, len(x) - 1, num_rows).astype(int)]
-        whole = evaluate.importance_sampling(*pair, spread, key, num_samples=k)
+        whole = evaluate.importance_sampling(*pair, spread, key, num_samples=k, proposal="encoder")
         result[f"is_{k}"] = plain(evaluate.mean(whole.log_likelihood)) | {
             "standard_error_by_samples": float(np.sqrt(np.sum(whole.standard_error.astype(float) ** 2)) / num_rows),
             "median_effective_samples": round(float(np.median(whole.effective_sample_size)), 1),
@@ -96,7 +96,7 @@ def main():
         }
         print(json.dumps(result, indent=2), flush=True)
     some = x[np.linspace(0, len(x) - 1, args.rows).astype(int)]
-    same = evaluate.importance_sampling(*pair, some, key, num_samples=args.samples).log_likelihood
+    same = evaluate.importance_sampling(*pair, some, key, num_samples=args.samples, proposal="encoder").log_likelihood
     result[f"is_{args.samples}_same_rows"] = plain(evaluate.mean(same))
     for start_from in ("prior", "encoder"):
         start = time.perf_counter()
