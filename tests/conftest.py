@@ -14,12 +14,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"aevb-tests-{getpass.getuser()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Most programs of the tests run once or a few times: XLA is asked for quick compiling, not for quick programs. With
-# `XLA_FLAGS=` before the command the tests see what users get, at twice the processor time. XLA ends the process at a
-# flag that it does not know, and jaxlib 0.12 has lost the second.
+# Most programs of the tests run once or a few times: XLA is asked for quick compiling, not for quick programs, and for
+# one thread, as two workers share the cores. With `XLA_FLAGS=` before the command the tests see what users get, in
+# twice the processor time. XLA ends the process at a flag that it does not know; jaxlib 0.12 has lost the last one.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
+    "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
 )
 

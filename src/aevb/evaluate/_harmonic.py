@@ -267,9 +267,12 @@ def _log_density(
     root = jnp.linalg.cholesky((points - middle).T @ (points - middle) / (n - 1))
     h = jnp.minimum(factor * n ** (-1 / (k + 4)), 1.0)
 
+    # One triangular solve, of the identity, and no more: jaxlib 0.10 stands still for ever when two that are batched
+    # run at once on a machine of two cores, each waiting for the other's thread.
+    inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(k, dtype=root.dtype), lower=True)
+
     def whitened(u: Array) -> Array:
-        flat = jax.scipy.linalg.solve_triangular(root, (u - middle).reshape(-1, k).T, lower=True)
-        return flat.T.reshape(u.shape)
+        return ((u - middle).reshape(-1, k) @ inverse.T).reshape(u.shape)
 
     centres = jnp.sqrt(1.0 - h**2) * whitened(points)
 
