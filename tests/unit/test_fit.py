@@ -205,7 +205,7 @@ def test_a_seed_is_its_key(images):
         np.testing.assert_array_equal(draw(3, seed=7), draw(3, jax.random.key(7)))
         assert not np.array_equal(draw(3, seed=7), draw(3, seed=8))
         for wrong, message in (
-            ({}, "give one of seed=0"),
+            ({}, "give seed=0"),
             ({"seed": 1, "key": jax.random.key(1)}, "give only one of seed"),
             ({"key": 1}, r"key must be one JAX key, as jax.random.key\(0\) is, got 1; seed=0"),
             ({"key": jax.random.split(jax.random.key(0), 2)}, "key must be one JAX key"),
