@@ -206,7 +206,7 @@ def test_a_seed_is_its_key(images):
         assert not np.array_equal(draw(3, seed=7), draw(3, seed=8))
         for wrong, message in (
             ({}, "give seed=0"),
-            ({"seed": 1, "key": jax.random.key(1)}, "give only one of seed"),
+            ({"seed": 1, "key": jax.random.key(1)}, "give a seed or a key, not both"),
             ({"key": 1}, r"key must be one JAX key, as jax.random.key\(0\) is, got 1; seed=0"),
             ({"key": jax.random.split(jax.random.key(0), 2)}, "key must be one JAX key"),
         ):
