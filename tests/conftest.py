@@ -1,5 +1,6 @@
 """What holds for every test: the CPU, and run-time type checks of the package's annotations."""
 
+import ctypes
 import gc
 import getpass
 import os
@@ -52,6 +53,7 @@ def bounded_memory() -> Iterator[None]:
     if _resident() - _resident_after_clearing > _GROWTH:
         jax.clear_caches()
         gc.collect()
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)  # glibc keeps what was freed
         _resident_after_clearing = _resident()
 
 
