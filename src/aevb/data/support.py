@@ -70,7 +70,7 @@ def levels_taken(dataset: Dataset, preprocessing: Preprocessing) -> str:
 
     Example:
         >>> counts = Dataset("counts", np.array([[3.0, 14.0], [0.0, 2.0]], np.float32), (2,))
-        >>> levels_taken(counts, choose_preprocessing(counts, "bernoulli"))[:68]
+        >>> levels_taken(counts, choose_preprocessing(counts, "bernoulli"))[:69]
         "the whole numbers of 'counts', 0 to 14, are taken for levels 0 to 255"
     """
     if preprocessing.maximum != 255 or _is_image(dataset):
