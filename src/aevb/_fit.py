@@ -70,7 +70,8 @@ def fit(
         parameters; if that is also `held_out`, the evaluation is of the best of several epochs and comes out too high.
 
     Warns:
-        GuessWarning: the likelihood is `auto`, and what it became is not evident from the data.
+        GuessWarning: what was made of the data is not evident from them: the likelihood is `auto`, or one of pixels was
+            named for a table of whole numbers.
 
     Raises:
         ConfigError: the configuration does not fit together, or does not fit the data.

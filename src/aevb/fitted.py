@@ -258,7 +258,7 @@ class FittedModel:
 
         Args:
             rows: as everywhere.
-            method: "quadrature", exact to 0.001 nats, for one or two latent dimensions; "is": importance sampling;
+            method: "quadrature", for one or two latent dimensions, refined to 0.001 nats; "is": importance sampling;
                 "auto": the first where it can be, else the second.
             num_samples: K, of importance sampling.
             key: of the samples; None: the evaluation's fixed key, so that two calls agree.

@@ -256,7 +256,7 @@ def test_compare_runs(run: Path, other: Path, digits: Path, capsys) -> None:
 def test_names_of_runs_never_vanish(columns: int, monkeypatch, capsys) -> None:
     """In a narrow terminal, or the 80 columns of a log file, numbers took the place of the names."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    names = ["/home/somebody/work/runs/mnist-1", "/home/somebody/work/runs/mnist-21"]
+    names = ["/data/models/vae/runs/mnist-1", "/data/models/vae/runs/mnist-21"]
     mean = Mean(-137.52, 0.48, 1000)
     compared = [Compared(name, mean, mean, mean, mean, 0.5, 0.0, "quadrature") for name in names]
     _tables.print_comparison(compared, "test")
@@ -264,7 +264,7 @@ def test_names_of_runs_never_vanish(columns: int, monkeypatch, capsys) -> None:
     assert max(map(len, out.splitlines())) <= columns
     assert out.count("-137.52 ± 0.48") == 5
     for name in names:
-        end = name.removeprefix("/home/somebody/work/run") + ("\n" if columns == 40 else " ")
+        end = name.removeprefix("/data/models/vae/run") + ("\n" if columns == 40 else " ")
         assert out.count(end) == 1
 
 

@@ -59,7 +59,7 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
     [
         # how good
         ("log p(x) is -5.000 ± 0.003 nats a row (by quadrature).", how_good, scores("quadrature"), scores("elbo")),
-        ("log p(x) is -5.00", how_good, scores(), scores(log_p=-6.0)),
+        ("log p(x) is at least -5.00", how_good, scores(), scores("quadrature")),
         ("log p(x) is at least -7.00", how_good, scores("elbo"), scores("quadrature")),
         ("cross-entropy of grey pixels and no likelihood", how_good, scores("elbo", content=GREY), scores("elbo")),
         ("nats better than a model of independent columns.", how_good, scores(better=3.0), scores(better=0.001)),
@@ -91,12 +91,12 @@ def test_bits_per_pixel():
 @pytest.mark.parametrize(
     ("sentence", "here", "there"),
     [
-        ("Yes: p(x) was integrated over all z, to 0.001 nats in every row.", scores("quadrature"),
+        ("Yes: p(x) was integrated over z on a grid that was refined to 0.001 nats in every row", scores("quadrature"),
          scores("quadrature", error=0.1)),
-        ("To 0.1 nats: p(x) was integrated over all z, but in 400 of 400 rows the grid was not fine or wide enough, "
-         "and log p(x) may be off by 0.1 nats there; rows.csv has each row's error.", scores("quadrature", error=0.1),
-         scores("quadrature")),
-        ("To 0.08 nats: p(x) was integrated over all z, but in 40 of 400 rows", scores("quadrature", error=HEAVY - 0.1),
+        ("To 0.1 nats: p(x) was integrated over z, but in 400 of 400 rows the grid was not fine or wide enough, "
+         "and log p(x) may be off by 0.1 nats or more there; rows.csv has each row's error.",
+         scores("quadrature", error=0.1), scores("quadrature")),
+        ("To 0.08 nats: p(x) was integrated over z, but in 40 of 400 rows", scores("quadrature", error=HEAVY - 0.1),
          scores("quadrature", error=0.1)),
         ("Not as it stands: in 40 of 400 rows the integral over z did not settle, and how much is missing is not known",
          scores("quadrature", error=np.where(HEAVY > 0.5, np.inf, 0.0)), scores("quadrature", error=0.1)),
@@ -109,9 +109,9 @@ def test_bits_per_pixel():
         ("so heavy a tail", scores(khat=HEAVY, standard_error=0.5),
          scores(khat=HEAVY, standard_error=1e-6, effective_sample_size=1000.0)),
         ("Use --method ais for log p(x).", scores(khat=HEAVY, standard_error=0.5), scores()),
-        ("Yes: the importance weights are sound in 100.0 % of the rows.", scores(),
+        ("The importance weights are sound in 100.0 % of the rows", scores(),
          scores(khat=HEAVY, standard_error=0.5)),
-        ("other random numbers would move it by 0.0005 nats", scores(), scores(standard_error=0.1)),
+        ("other random numbers would move the mean by 0.0005 nats", scores(), scores(standard_error=0.1)),
         ("too few importance samples to see a tail", scores(khat=np.nan), scores()),
         ("Use --num-samples 25 or more.", scores(khat=np.nan), scores()),
         ("Not for 10 % of the rows: a single chain carries the estimate", scores("ais", effective_sample_size=FEW),

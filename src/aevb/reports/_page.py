@@ -33,9 +33,8 @@ LABELS = {
 CAPTIONS = {
     "log_likelihood": "Each row's log p(x) and ELBO.",
     "latent_dimensions": "Above: what each dimension tells about x. Below: how far its posterior mean moves over the "
-    "data; "
-    "below the dashed line it is not used.",
-    "khat": "The tail of each row's importance weights. Right of the dashed line their mean cannot be trusted.",
+    "data; below the dashed line it is not used.",
+    "khat": "The tail of each row's importance weights: heavy right of the line, which matters where they differ.",
     "calibration": "Were q(z | x) the posterior, every curve would stay in the grey band 99 % of the time, all "
     "together.",
     "lowest_rows": "Lowest first, in reading order.",
@@ -117,8 +116,7 @@ def page_of(report: Report, figures: Sequence[Path], title: str) -> str:
 def _about(content: Mapping[str, Any]) -> str:
     text = (
         f"{content['num_rows']:,} rows of {content['part']}, {content['data_kind']}. Numbers are nats per row, higher "
-        "is "
-        "better (but for KL and gaps); ± is the standard error over rows."
+        "is better (but for KL and gaps); ± is the standard error over rows."
     )
     return f"{text} {about_units(content['log_jacobian'])}".strip()
 

@@ -34,9 +34,9 @@ class ReportSettings:
 
     Args:
         method: "auto": "quadrature" for one or two latent dimensions, and "is" for more or if `num_samples` are asked
-            for; "elbo": the bound alone; "quadrature":
-            exact to 0.001 nats; "is": importance sampling from a mixture of q(z | x), wider ones and p(z); "ais":
-            annealed importance sampling by HMC; "hmc": the paper's Appendix D, for fewer than five latent dimensions.
+            for; "elbo": the bound alone; "quadrature": on a grid refined to 0.001 nats; "is": importance sampling from
+            a mixture of q(z | x), wider ones and p(z); "ais": annealed importance sampling by HMC; "hmc": the paper's
+            Appendix D, for fewer than five latent dimensions.
         num_samples: importance samples, AIS chains, or posterior samples of each row. None: 1,000, 16, 800. Quadrature
             has none. 0: the bound alone.
         num_rows: rows for log p(x), drawn without replacement with a fixed key. None: all of them; 100 of them for

@@ -16,6 +16,8 @@ _SHARE = 0.05
 # So many standard deviations are more than chance.
 _SIGMAS = 5.0
 _AGAINST = "a model of independent columns"
+# Methods whose estimate is not above log p(x) in expectation.
+LOW = ("is", "ais")
 
 
 class Trust(NamedTuple):
@@ -41,15 +43,15 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     if "grey_objective" in content:
         return (
             f"The objective is {nats(content['grey_objective'])} nats a row. It is a cross-entropy of grey pixels and "
-            "no "
-            "likelihood: only the same objective on the same grey data can be compared with it."
+            "no likelihood: only the same objective on the same grey data can be compared with it."
         )
     bits = ""
     if method == "elbo":
         score, text = content["elbo"], f"log p(x) is at least {nats(content['elbo'])} nats a row (the ELBO"
     else:
         score = content[KEYS[method]]
-        text = f"log p(x) is {nats(score)} nats a row (by {WORDS[method]}"
+        least = "at least " if method in LOW else ""
+        text = f"log p(x) is {least}{nats(score)} nats a row (by {WORDS[method]}"
     if num_dimensions:
         bits = f"; {-score['mean'] / (num_dimensions * np.log(2)):.3f} bits per dimension"
     text = f"{text}{bits})."
@@ -120,7 +122,7 @@ def bound_and_log_p(scores: Scores) -> str:
     rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
     rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
     if above(slack):
-        least = "at least " if log_p.method in ("is", "ais") else ""  # these are low in expectation
+        least = "at least " if log_p.method in LOW else ""
         return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
     if below(slack):
         return (
@@ -144,8 +146,9 @@ def _of_quadrature(log_p: LogP) -> Trust:
     doubtful, error = log_p.in_doubt, log_p.error
     if not doubtful.any():
         return Trust(
-            f"Yes: p(x) was integrated over all z, to {max(float(error.max()), 0.001):.3f} nats in every row. The ± is "
-            "what another choice of rows would change."
+            f"Yes: p(x) was integrated over z on a grid that was refined to {max(float(error.max()), 0.001):.3f} nats "
+            "in every row, and samples of the encoder know of no place that it missed. The ± is what another choice of "
+            "rows would change."
         )
     some = f"{doubtful.sum():,} of {len(error):,} rows"
     where = "rows.csv has each row's error"
@@ -157,9 +160,9 @@ def _of_quadrature(log_p: LogP) -> Trust:
         )
     effect = float(error.sum()) / len(error)
     return Trust(
-        f"To {effect:.2g} nats: p(x) was integrated over all z, but in {some} the grid was not fine or wide enough, "
-        "and log "
-        f"p(x) may be off by {error.max():.2g} nats there; {where}. The ± is what another choice of rows would change."
+        f"To {effect:.2g} nats: p(x) was integrated over z, but in {some} the grid was not fine or wide enough, and "
+        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. The ± is what another choice of rows would "
+        "change."
     )
 
 
@@ -178,9 +181,9 @@ def _of_weights(log_p: LogP, estimate: Mapping[str, Any]) -> Trust:
             "Use --method ais for log p(x).",
         )
     return Trust(
-        f"Yes: the importance weights are sound in {100 * (1 - share):.1f} % of the rows. In expectation the estimate "
-        f"is a little low; other random numbers would move it by {estimate['standard_error_by_samples']:.2g} nats, "
-        "other rows by the ±."
+        f"As a bound: in expectation the estimate is not above log p(x). The importance weights are sound in "
+        f"{100 * (1 - share):.1f} % of the rows, so that other random numbers would move the mean by "
+        f"{estimate['standard_error_by_samples']:.2g} nats; but of a place that no sample met they say nothing."
     )
 
 
@@ -211,6 +214,5 @@ def _of_chains(log_p: LogP, gap: Mapping[str, Any] | None) -> Trust:
     return Trust(
         f"As a bound: in expectation the estimate is not above log p(x). On {gap['num_simulated']} rows that the model "
         f"made itself, a lower and an upper bound are {nats(gap)} nats apart: so much it may be off by, if the data "
-        "are "
-        "like the model's own."
+        "are like the model's own."
     )
