@@ -262,6 +262,28 @@ def test_outside_of_the_likelihoods_support():
     np.testing.assert_array_equal(np.isneginf(found.log_likelihood), [True, True, False])
 
 
+class Ruler(AbstractPriorLikelihood):
+    """x = z + noise, so narrow that in single precision there are few numbers across it."""
+
+    scale: jax.Array
+
+    def prior(self):
+        return Normal(jnp.zeros(1), 1.0).to_event(1)
+
+    def likelihood(self, z):
+        return Normal(z, self.scale).to_event(1)
+
+
+def test_the_error_knows_of_rounding():
+    rows = np.array([[0.9], [3.1234], [1.7], [0.1]], np.float32)
+    for scale in (1e-4, 1e-5, 1e-6):
+        found = quadrature_log_likelihood(Ruler(jnp.float32(scale)), rows)
+        exact = log_normal(rows[:, 0].astype(float), 0.0, np.hypot(1.0, scale))
+        assert np.all(np.abs(found.log_likelihood - exact) <= found.error)
+    wide = quadrature_log_likelihood(Ruler(jnp.float32(1e-2)), rows)
+    assert np.all(wide.error < 2e-3)  # and makes no fuss without need
+
+
 # --- how it goes about it ---------------------------------------------------------------------------------------------
 
 

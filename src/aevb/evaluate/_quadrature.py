@@ -82,12 +82,11 @@ def quadrature_log_likelihood(
     Each part of the grid goes through the decoder once for all rows; for Bernoulli and continuous Bernoulli likelihoods
     the rest is a product of matrices.
 
-    `error` is what the grid's own cells tell, and cannot know of a part of the prior or of the decoder that is narrower
-    than the first grid's cells (a 64th of the prior's range and more) and lies between its points, nor of a likelihood
-    so narrow that float32 has few numbers across it (below 1e-4 of the prior's spread). Where a recognition model is
-    given, it is asked whether it knows of a place that was missed: as E_q[w] <= p(x) for w = p(x, z) / q(z | x), a mean
-    of weights is e^7 times p(x) with a probability of at most e^-7 (Markov), and rows where it is have an `error` of as
-    much as it is above.
+    `error` is what the grid's own cells and rounding tell. It cannot know of a part of the prior or of the decoder that is
+    narrower than the first grid's cells (a 64th of the prior's range and more) and lies between its points. Where a
+    recognition model is given, it is asked whether it knows of a place that was missed: as E_q[w] <= p(x) for
+    w = p(x, z) / q(z | x), a mean of weights is e^7 times p(x) with a probability of at most e^-7 (Markov), and rows
+    where it is have an `error` of as much as it is above.
 
     Args:
         generative: p(x, z), in its two parts.
@@ -332,6 +331,9 @@ def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tup
     # Logs: of the sum over tiles that are done with, and of what it could be; of p(x) by the last level's points.
     settled, doubtful, previous = np.full(n, -np.inf), np.full(n, -np.inf), np.full(n, np.inf)
     last_change = np.full(n, np.inf)
+    # How far rounding moves z, in steps of the first grid: t is a rounded number, and so is u = centre + scale sinh(t).
+    largest = np.maximum(np.abs(grid.low), np.abs(grid.low + grid.step * grid.size))
+    moved = float(np.sum(eps * (largest + np.abs(grid.centre) / grid.scale + 1.0) / grid.step))
     for level in range(_MOST_LEVELS):
         mass, could_be = np.moveaxis(_sums(generative, grid, x, level, row, tile), -1, 0)
         cell = float(np.sum(np.log(grid.step))) - k * level * math.log(2.0)
@@ -351,7 +353,8 @@ def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tup
             # e^excess is 4.6^k for a Gaussian of one step's width.
             remaining = _remaining(change, last_change) + np.where(fine, 0.0, excess)
             result[seen] = total[seen]
-            error[seen] = (remaining + lost + grid.prior_error + rounding)[seen]
+            # A row is resolved when its posterior is a step wide or more: log p(x, z) changes by 1 or so within a step.
+            error[seen] = (remaining + lost + grid.prior_error + rounding)[seen] + moved * 2.0**level
             done = (remaining <= np.maximum(tolerance, rounding)) | ~np.isfinite(total)
         previous, last_change = total, change
         keep = ~done[row][:, None] & (could_be > total[row][:, None] + math.log(_NEGLIGIBLE))

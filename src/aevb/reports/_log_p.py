@@ -33,6 +33,7 @@ class LogP(NamedTuple):
     method: str  # of `ReportSettings`
     num_samples: int
     per_row: Mapping[str, np.ndarray]  # what the method tells of each row, (M,) each
+    units: float = 0.0  # nats of log p(x) that are due to the data's units
 
     def take(self, num_rows: int) -> "LogP":
         """Of the first rows."""
@@ -41,7 +42,7 @@ class LogP(NamedTuple):
     def shifted(self, nats: float) -> "LogP":
         """With log p(x) in other units."""
         moved = np.asarray(self.per_row["log_likelihood"], np.float64) + nats
-        return self._replace(per_row={**self.per_row, "log_likelihood": moved})
+        return self._replace(per_row={**self.per_row, "log_likelihood": moved}, units=self.units + nats)
 
     @property
     def error(self) -> np.ndarray:
@@ -53,7 +54,8 @@ class LogP(NamedTuple):
         """Rows in which neither the estimate nor its error can be trusted."""
         if self.method == "quadrature":
             # What rounding leaves of a number of this size is no fault of the grid.
-            rounding = 32 * float(np.finfo(np.float32).eps) * np.abs(self.per_row["log_likelihood"])
+            size = np.abs(self.per_row["log_likelihood"] - self.units)
+            rounding = 32 * float(np.finfo(np.float32).eps) * size
             return ~(self.error <= RESOLVED + rounding)
         effective = self.per_row["effective_sample_size"]
         if self.method == "is":
@@ -142,13 +144,7 @@ def _method(
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")
         return {name: getattr(found, name) for name in names}
     if settings.method == "ais":
-        found = evaluate.annealed_importance_sampling(
-            *models,
-            x,
-            key,
-            settings.annealing(),
-            first_row=first_row,
-        )
+        found = evaluate.annealed_importance_sampling(*models, x, key, settings.annealing(), first_row=first_row)
     else:
         chains = evaluate.HarmonicSettings(num_samples=settings.num_samples, num_leapfrog=settings.num_leapfrog)
         found = evaluate.harmonic_log_likelihood(*models, x, key, chains, first_row=first_row)

@@ -161,8 +161,8 @@ def _of_quadrature(log_p: LogP) -> Trust:
     effect = float(error.sum()) / len(error)
     return Trust(
         f"To {effect:.2g} nats: p(x) was integrated over z, but in {some} the grid was not fine or wide enough, and "
-        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. The ± is what another choice of rows would "
-        "change."
+        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. The ± is what another choice of rows "
+        "would change."
     )
 
 
