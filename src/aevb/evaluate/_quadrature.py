@@ -84,7 +84,6 @@ def quadrature_log_likelihood(
 
     `error` is what the grid's own cells and rounding tell. It cannot know of a part of the prior or of the decoder that
     is narrower than the first grid's cells (a 64th of the prior's range and more) and lies between its points. Where a
-    is narrower than the first grid's cells (a 64th of the prior's range and more) and lies between its points. Where a
     recognition model is given, it is asked whether it knows of a place that was missed: as E_q[w] <= p(x) for
     w = p(x, z) / q(z | x), a mean of weights is e^7 times p(x) with a probability of at most e^-7 (Markov), and rows
     where it is have an `error` of as much as it is above.
