@@ -94,7 +94,7 @@ class Dreg(AbstractEstimator):
         held = posterior_of(stopped(recognition), x)
         # Once for the value of v_k. It is the same computation as below, and the compiler does it once.
         weights = jax.lax.stop_gradient(log_weights(generative, x, z, log_q))
-        v = jax.nn.softmax(weights.log_w)
+        v = jax.grad(log_mean_exp)(weights.log_w)  # zero, too, where all weights are
         # sum_k v_k log w_k sends v_k into each log w_k; on the way on into z_k it is multiplied by v_k once more.
         z = scale_gradient(z, jnp.broadcast_to(v.reshape(v.shape + (1,) * (z.ndim - 1)), z.shape))
         log_w = log_weights(generative, x, z, held.log_prob(z)).log_w

@@ -128,4 +128,5 @@ class Vimco(AbstractEstimator):
         baseline = log_mean_exp(jnp.where(own, others[:, None], f))  # row k: w_k replaced
         # Where all others are zero: any number that does not depend on z_k leaves the mean of the gradient as it is.
         signal = log_mean_exp(f) - jnp.where(baseline == -jnp.inf, 0.0, baseline)
+        signal = jnp.where(bound == -jnp.inf, 0.0, signal)  # all are zero: no sample is better than the others
         return weights.estimate(with_gradient_of(bound, bound + jnp.dot(signal, log_q)))
