@@ -125,8 +125,8 @@ def test_the_files_are_whole(fitted, report, tmp_path):
 @pytest.mark.parametrize("method", ["ais", "hmc"])
 def test_chains_agree_with_importance_sampling(fitted, method):
     settings = ReportSettings(
-        method=method, num_rows=20, num_distributions=150, num_simulated=4, diagnostics=False,
-        num_samples=8 if method == "ais" else 400,
+        method=method, num_rows=20, diagnostics=False,
+        **{"num_samples": 8, "num_distributions": 150, "num_simulated": 4} if method == "ais" else {"num_samples": 400},
     )  # fmt: skip
     found = make_report(fitted, TEST, settings=settings)
     assert len(found.index) == 20
@@ -362,6 +362,10 @@ def test_the_harmonic_mean_is_refused_where_it_is_not_valid():
         {"num_rows": 0},
         {"method": "ais", "num_distributions": 1},
         {"start": "z"},
+        {"method": "quadrature", "num_samples": 5},
+        {"num_distributions": 500},
+        {"method": "hmc", "start": "encoder"},
+        {"method": "is", "num_leapfrog": 3},
     ],
 )
 def test_bad_settings_are_refused(options):

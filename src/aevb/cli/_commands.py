@@ -124,7 +124,7 @@ def evaluate(args: argparse.Namespace) -> int:
     part, dataset, train = _rows("evaluate", args, fitted)
     run = _directory(args.run)
     if args.output and not args.quick:
-        RunDirectory.create(Path(args.output))  # a taken directory is told before the work is done
+        RunDirectory.create(_output.check_directory(args.output))  # a taken one is told before the work is done
     try:
         with make_stages(quiet=args.json) as on_progress:
             report = in_background(
@@ -216,7 +216,7 @@ def sample(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """`aevb plot`."""
     fitted = load_run("plot", args.run, args.data)
-    directory = Path(args.output) if args.output else _directory(args.run) / "figures"
+    directory = _output.check_directory(args.output) if args.output else _directory(args.run) / "figures"
     failures: list[str] = []
     for path in _draw(fitted, _rows("plot", args, fitted).data, directory, failures.append):
         print(path)

@@ -34,6 +34,14 @@ def check_free(path: Path) -> None:
         raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
 
 
+def check_directory(output: str) -> Path:
+    """The path of a directory to write several files to; a ConfigError if it has the name of one file."""
+    path = Path(output)
+    if path.suffix.lower() in (".png", ".html", ".json", ".csv") and not path.is_dir():
+        raise ConfigError(f"{output}: several files are written; name a directory for them")
+    return path
+
+
 def write(path: Path, arrays: dict[str, np.ndarray], columns: Sequence[str]) -> None:
     """Write arrays of N rows each: to .npy the first of them, to .npz all by name, to .csv all side by side."""
     buffer = io.BytesIO()

@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("auto", "elbo", "quadrature", "is", "ais", "hmc"),
         default="auto",
         metavar="NAME",
-        help="of log p(x); one of elbo (the bound alone), quadrature (exact, for one or two latent dimensions), is "
+        help="of log p(x); one of elbo (the bound alone), quadrature (for one or two latent dimensions), is "
         "(importance sampling), ais (annealed importance sampling), hmc (the paper's Appendix D, below five latent "
         "dimensions), auto (quadrature; is for more dimensions, or if --num-samples is given) (auto)",
     )

@@ -58,7 +58,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_form[close[0]]!r}?" if close[0] else ""
 
 
-_FIELDS = sorted((f.name for f in dataclasses.fields(Config)), key=len, reverse=True)
+# The flags of other commands than fit, where they have not the library's name.
+_FLAGS = {
+    **dict.fromkeys(("schedule", "start")),
+    "num_distributions": "distributions",
+    "num_leapfrog": "leapfrog",
+    "num_rows": "rows",
+    "num_simulated": "simulated",
+}
+_FIELDS = sorted({*(f.name for f in dataclasses.fields(Config)), *_FLAGS}, key=len, reverse=True)
 _KEYWORD = re.compile(rf"(?<![\w./'\"-])({'|'.join(_FIELDS)})=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]*\w))")
 _NAME = re.compile(rf"(?<![\w./'\"=-])({'|'.join(name for name in _FIELDS if '_' in name)})(?![\w/'\"=-]|\.\w)")
 _SUBJECT = re.compile(rf"^({'|'.join(_FIELDS)})(?= (must|needs|is|does|cannot)\b)")
@@ -79,7 +87,7 @@ def as_flags(message: str) -> str:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + (_FLAGS.get(name) or name).replace("_", "-")
 
 
 def _with_value(name: str, value: str) -> str:

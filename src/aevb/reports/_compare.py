@@ -108,7 +108,7 @@ def compare(
 
 def _kind(model: FittedModel) -> str:
     """What a model's numbers are about: such models alone can be compared."""
-    if model.architecture.likelihood in ("bernoulli",):
+    if model.architecture.likelihood == "bernoulli":
         return data_kind(model)
     if model.architecture.likelihood == "discretized-logistic":
         return "probabilities of levels"

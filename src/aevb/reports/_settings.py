@@ -26,6 +26,14 @@ GAP_ROWS = 50  # that are taken apart one by one
 _NUM_SAMPLES = {"elbo": 0, "quadrature": 0, "is": 1000, "ais": 16, "hmc": 800}
 # The Markov chain methods take seconds a row.
 _NUM_ROWS = {"ais": 100, "hmc": 100}
+# The settings that are not of every method.
+_ONLY_OF = {
+    "num_distributions": ("ais",),
+    "num_leapfrog": ("ais", "hmc"),
+    "schedule": ("ais",),
+    "start": ("ais",),
+    "num_simulated": ("ais",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +52,9 @@ class ReportSettings:
         num_distributions, num_leapfrog, schedule, start: of AIS (`num_leapfrog` of "hmc" too).
         num_simulated: rows simulated from the model for AIS' bidirectional gap.
         diagnostics: False: only the ELBO and log p(x).
+
+    Raises:
+        ConfigError: a value that cannot be, or one that the method makes no use of.
     """
 
     method: Method = "auto"
@@ -66,6 +77,13 @@ class ReportSettings:
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
         if self.method == "quadrature" and self.num_samples:
             raise ConfigError(f"quadrature takes no samples, but num_samples = {self.num_samples}; use method is")
+        for field in dataclasses.fields(self):
+            methods, value = _ONLY_OF.get(field.name, get_args(Method)), getattr(self, field.name)
+            if self.method not in methods and value != field.default:
+                raise ConfigError(
+                    f"{field.name}={value!r} is used by method {' or '.join(methods)} only, and the method is "
+                    f"{self.method}; leave it out, or choose that method"
+                )
         for name, least in (
             ("num_samples", 2 if self.method in ("ais", "hmc") else 0),
             ("num_rows", 1),
@@ -110,11 +128,9 @@ class ReportSettings:
     def to_dict(self) -> dict[str, Any]:
         """Those that matter to the method."""
         values = dataclasses.asdict(self)
-        if self.method != "ais":
-            for name in ("num_distributions", "schedule", "start", "num_simulated"):
+        for name, methods in _ONLY_OF.items():
+            if self.method not in methods:
                 del values[name]
-        if self.method not in ("ais", "hmc"):
-            del values["num_leapfrog"]
         if self.method == "quadrature":
             del values["num_samples"]
         return values
