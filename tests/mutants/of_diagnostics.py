@@ -253,7 +253,7 @@ MUTANTS = [
     (
         "the log of the mean without 1/K",
         GAPS,
-        "log_p = jax.nn.logsumexp(optimised) - jnp.log(k)",
+        "log_p = log_mean_exp(optimised)",
         "log_p = jax.nn.logsumexp(optimised)",
         NO_NOISE,
     ),

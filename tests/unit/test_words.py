@@ -160,8 +160,7 @@ DOUBT = np.arange(50) < 10
         ),
         (
             "The encoder is 0.40 ± 0.00 nats above the best Gaussian of full covariance for each row that was found: "
-            "its "
-            "family holds more than Gaussians, or the fit fell short.",
+            "its family holds more than Gaussians, or the fit fell short.",
             said(gaps_of(-10, -11, -10.4, -9), "iaf"),
             said(ENCODER, "iaf"),
         ),

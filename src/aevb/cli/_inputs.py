@@ -78,8 +78,7 @@ def rows_to_judge(fitted: FittedModel, data: str | None, *, how: str, note: Note
     elif rows.fingerprint != named.fingerprint:
         note(
             f"this model was fitted to the training rows of {data}; its {part} part, {len(rows)} rows, was held out "
-            "and is "
-            "used"
+            "and is used"
         )
     return Rows(part, rows, whole.train)
 
@@ -101,9 +100,8 @@ def rows_for_all(models: Sequence[tuple[str, FittedModel]], data: str | None, no
     if len(held_out) > 1:
         note(
             f"these models were fitted to {data} and held out different rows of it: all rows are used, most of which "
-            "trained "
-            "them, so that the numbers are not those of new rows; give runs one --seed, or --test, to share what they "
-            "hold out"
+            "trained them, so that the numbers are not those of new rows; give runs one --seed, or --test, to share "
+            "what they hold out"
         )
         return Rows(data, load_data(data), None)
     for text in notes:

@@ -59,8 +59,7 @@ def calibration_verdict(calibration: Calibration) -> Verdict:
         f"{'; '.join(told)}{more} (limit {limit:.2g}). Do not take the spreads and intervals of q(z | x) at their "
         f"word. {scope}",
         "Longer training, a larger encoder (--hidden) or a richer posterior (--posterior) may bring q(z | x) nearer "
-        "to the "
-        "posterior.",
+        "to the posterior.",
     )
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.distributions import Distribution, Normal, Reparameterized, location_and_scale
 from aevb.errors import UnavailableError
-from aevb.estimators import SgvbA, StickingTheLanding
+from aevb.estimators import SgvbA, StickingTheLanding, log_mean_exp
 from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
@@ -148,9 +148,7 @@ def inference_gaps(
     found: _OfRow = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
-    khat = pareto_khat(
-        found.tail, settings.num_samples
-    )  # which wants to know the type that the weights were computed in
+    khat = pareto_khat(found.tail, settings.num_samples)  # by the type that the weights were computed in
     found = _OfRow(*(np.asarray(field, np.float64) for field in found))
     errors = GapErrors(
         elbo=found.elbo_error,
@@ -352,7 +350,7 @@ def _summary(own: Float[Array, " K"], optimised: Float[Array, " K"]) -> _OfRow:
     method), and to a difference the difference.
     """
     k = jnp.asarray(len(own), own.dtype)
-    log_p = jax.nn.logsumexp(optimised) - jnp.log(k)
+    log_p = log_mean_exp(optimised)
     ratio = jnp.exp(optimised - log_p)  # w_k / mean(w)
 
     def error(adds: Float[Array, " K"]) -> Float[Array, ""]:
@@ -398,8 +396,7 @@ def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecogn
         if getattr(support, "base_constraint", support) is not Normal.support:
             raise UnavailableError(
                 f"inference gaps are those to a Gaussian q*, which needs a latent on all of R^J, and {which} does not "
-                "reach "
-                "all of it"
+                "reach all of it"
             )
     if not q.has_rsample:
         raise UnavailableError(

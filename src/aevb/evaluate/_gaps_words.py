@@ -119,7 +119,6 @@ def _against_gaussians(full: InferenceGaps, posterior: str) -> tuple[list[str], 
     if below(won):
         return [
             f"The encoder is {nats(minus(won))} nats above {best} that was found: its family holds more than "
-            "Gaussians, or "
-            "the fit fell short."
+            "Gaussians, or the fit fell short."
         ], ""
     return [f"The encoder cannot be told from {best} (the difference is {nats(won)} nats)."], ""
