@@ -62,7 +62,7 @@ def of_latents(latent_dim, args):
         values["harmonic mean"] = (found.log_likelihood, found.standard_error, found.effective_sample_size)
     result = {"epochs": epochs, "components": evaluate.proposal_components(*pair, x[0])}
     if evaluate.has_quadrature(fitted.generative):
-        found = evaluate.quadrature_log_likelihood(fitted.generative, x)
+        found = evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.recognition)
         reference, result["reference"] = found.log_likelihood, "quadrature"
         result["quadrature"] = {
             "mean": round(float(reference.mean()), 3),
