@@ -333,6 +333,8 @@ AT_EDGES = [
     ("gamma", {"concentration": 0.5, "rate": 3.0}, 0.0, INF),
     ("gamma", {"concentration": 1.0, "rate": 3.0}, 0.0, np.log(3)),
     ("gamma", {"concentration": 2.0, "rate": 3.0}, 0.0, -INF),
+    ("gamma", {"concentration": 2.0, "rate": 10.0}, 1e38, -INF),  # rate z overflows
+    ("gamma", {"concentration": 2.0, "rate": 1e-30}, 1e-19, np.log(1e-79)),  # rate z is less than float32 has
     ("log-normal", {"loc": 0.0, "scale": 1.0}, 0.0, -INF),
     ("chi-squared", {"df": 1.0}, 0.0, INF),
     ("chi-squared", {"df": 2.0}, 0.0, -np.log(2)),

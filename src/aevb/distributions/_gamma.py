@@ -81,7 +81,10 @@ def gamma_log_prob(value: Float[Array, "..."], a: ArrayLike, rate: ArrayLike) ->
     x = jnp.asarray(rate) * z
     large = jnp.greater(a, 1.0)
     b = jnp.where(large, a, 2.0)
-    stirling = -b * minus_log1p((x - b) / b, jnp.log(x / b)) + 0.5 * jnp.log(b / (2 * jnp.pi)) - stirling_rest(b)
+    # The quotient keeps its digits at a large concentration, the sum of logarithms what x is too small or large for.
+    held = jnp.greater(x, 0) & jnp.less(x, jnp.inf)
+    log_r = jnp.where(held, jnp.log(jnp.where(held, x, b) / b), jnp.log(z) + jnp.log(rate) - jnp.log(b))
+    stirling = -b * minus_log1p((x - b) / b, log_r) + 0.5 * jnp.log(b / (2 * jnp.pi)) - stirling_rest(b)
     c = jnp.where(large, 1.0, a)
     direct = c * (jnp.log(z) + jnp.log(rate)) - x - jax.scipy.special.gammaln(c)
     edge = jnp.where(jnp.equal(value, 0), log_prob_at_edge(jnp.subtract(a, 1), jnp.log(rate)), -jnp.inf)
