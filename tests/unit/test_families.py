@@ -328,6 +328,8 @@ AT_EDGES = [
     ("weibull", {"scale": 2.0, "concentration": 0.5}, 0.0, INF),
     ("weibull", {"scale": 2.0, "concentration": 1.0}, 0.0, -np.log(2)),
     ("weibull", {"scale": 2.0, "concentration": 2.0}, 0.0, -INF),
+    ("weibull", {"scale": 0.01, "concentration": 2.0}, 1e37, -INF),  # z / scale overflows
+    ("weibull", {"scale": 1e10, "concentration": 2.0}, 1e-36, np.log(2e-56)),  # or is less than float32 has
     ("gompertz", {"concentration": 2.0, "rate": 3.0}, 0.0, np.log(6)),
     ("erlang", {"rate": 1.0}, 0.0, -INF),
     ("gamma", {"concentration": 0.5, "rate": 3.0}, 0.0, INF),

@@ -122,9 +122,10 @@ class Weibull(dist.Weibull):
         """In nats."""
         inside = jnp.greater(value, 0) & jnp.less(value, jnp.inf)
         z = jnp.where(inside, value, 1.0)
-        # The quotient keeps its digits at a large concentration, the difference does not underflow at a small one.
-        steep = jnp.greater(self.concentration, 1.0)
-        log_y = jnp.where(steep, jnp.log(jnp.where(steep, z / self.scale, 1.0)), jnp.log(z) - jnp.log(self.scale))
+        # The quotient keeps its digits at a large concentration; the difference neither over- nor underflows.
+        y = z / self.scale
+        steep = jnp.greater(self.concentration, 1.0) & (y > 0) & (y < jnp.inf)
+        log_y = jnp.where(steep, jnp.log(jnp.where(steep, y, 1.0)), jnp.log(z) - jnp.log(self.scale))
         log_h = self.concentration * log_y  # log of the cumulative hazard y^c
         at_zero = log_prob_at_edge(self.concentration - 1.0, -jnp.log(self.scale))
         edge = jnp.where(jnp.equal(value, 0), at_zero, -jnp.inf)
