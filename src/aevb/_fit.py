@@ -20,6 +20,7 @@ from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, fix
+from aevb.distributions import ContinuousBernoulli
 from aevb.errors import ConfigError, DivergenceError, GuessWarning
 from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import build
@@ -298,8 +299,21 @@ def _output_bias(config: Config, preprocessing: Preprocessing, data: Dataset) ->
     mean = total / len(data)
     if config.likelihood in ("bernoulli", "continuous-bernoulli") or config.sigmoid_mean:
         mean = np.clip(mean, 0.001, 0.999)  # a pixel that is always black must not start at minus infinity
+    if config.likelihood == "continuous-bernoulli":
+        return _logits_of_mean(mean)
+    if config.likelihood == "bernoulli" or config.sigmoid_mean:
         mean = np.log(mean) - np.log1p(-mean)
     return jnp.asarray(mean, jnp.result_type(float))
+
+
+def _logits_of_mean(mean: np.ndarray) -> Float[Array, " D"]:
+    """Of a continuous Bernoulli, whose mean rises with the logit l, and is 1/|l| from its edge where |l| is large."""
+    low, high = jnp.full(mean.shape, -1 / mean.min()), jnp.full(mean.shape, 1 / (1 - mean.max()))
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        below = ContinuousBernoulli(middle).mean < mean
+        low, high = jnp.where(below, middle, low), jnp.where(below, high, middle)
+    return 0.5 * (low + high)
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def test_every_pair_has_a_divergence_or_says_that_it_has_none(posterior):
         except UnavailableError:
             without.append(prior)
         except ValueError as e:
-            assert "no density" in str(e)
+            assert "no density" in str(e) or (posterior == "von-mises" and "where the circle is cut" in str(e))
     if posterior == "full-covariance":
         assert without == ["cauchy", "laplace", "logistic", "student-t", "gumbel"]
 
@@ -346,7 +346,7 @@ def test_every_posterior_goes_with_some_plain_prior_and_gives_a_finite_bound(pos
         try:
             allowed.append(architecture(posterior, prior))
         except ValueError as e:
-            assert "no density" in str(e)
+            assert "no density" in str(e) or (posterior == "von-mises" and "where the circle is cut" in str(e))
     assert ("vamp" in {a.prior for a in allowed}) != (posterior in MOVING)
     assert len(allowed) > 1
     for a in allowed[:1] + [b for b in allowed if b.prior == "vamp"]:
@@ -370,6 +370,8 @@ def test_every_posterior_goes_with_some_plain_prior_and_gives_a_finite_bound(pos
         ({"prior": "vampire"}, r"unknown prior 'vampire'; choose one of normal, mixture, vamp"),
         ({"prior": "gamma"}, r"posterior 'gaussian' puts z where the prior 'gamma' has no density"),
         ({"posterior": "iaf", "prior": "gamma", "flow_steps": 1}, "has no density"),
+        ({"posterior": "von-mises", "prior": "gumbel"}, "prior 'gumbel' jumps between pi and -pi"),
+        ({"posterior": "von-mises", "prior": "flow", "flow_steps": 1}, "jumps between pi and -pi"),
         ({"prior": "mixture"}, "prior_components must be a whole number of at least 1"),
         ({"prior": "vamp", "prior_components": -1}, "prior_components must be a whole number of at least 1"),
         ({"prior_components": 3}, "prior_components is for the priors mixture and vamp, got 3; leave it at 0"),

@@ -97,6 +97,9 @@ class VonMises(dist.VonMises):
     NumPyro's has no gradient for kappa through its rejection loop, and that of its log I0 cancels at a large kappa.
     Concentration 0 is the uniform distribution on the circle.
 
+    The gradient through a sample is that of E[f(z)] for an f on the CIRCLE, f(-pi) = f(pi), as of cos z and sin z. Of
+    any other f the part p(pi) [f(pi) - f(-pi)], which comes of the jump, is missing: let networks see cos z and sin z.
+
     Example:
         >>> gradient = jax.grad(lambda k: jnp.mean(jnp.cos(VonMises(0.0, k).sample(jax.random.key(0), (20_000,)))))
         >>> print(gradient(1.0).round(1))  # d/dk I1(k)/I0(k) = 0.35

@@ -1,7 +1,7 @@
 """The models that can be named in a configuration and written to a file: a closed list, described by plain values."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretiz
 _FLOWS = ("iaf", "coupling")
 _MIXTURES = ("mixture", "vamp")
 _HEAVY = ("cauchy", "student-t")  # E[z^2] is infinite, or can be
+# Densities that are the same at both ends of (-pi, pi), where the circle is cut.
+_CLOSED = ("von-mises", "vamp", "normal", "cauchy", "laplace", "logistic", "student-t")
 
 POSTERIORS: tuple[str, ...] = (
     "gaussian",
@@ -101,6 +103,11 @@ class Architecture:
             raise ValueError(f"unknown prior {self.prior!r}; choose one of {', '.join(PRIORS)}")
         self._check_latent_distributions()
 
+    @property
+    def has_angles(self) -> bool:
+        """Whether z are angles, of which the decoder sees (cos z, sin z)."""
+        return self.posterior in FAMILIES and FAMILIES[self.posterior].support == "circle"
+
     def _check_latent_distributions(self) -> None:
         flow = self.posterior in _FLOWS or self.prior == "flow"
         _check_count("prior_components", self.prior_components, self.prior in _MIXTURES, "the priors mixture and vamp")
@@ -123,6 +130,12 @@ class Architecture:
             raise ValueError(
                 f"the posterior {self.posterior!r} puts z where the prior {self.prior!r} has no density, and the KL "
                 "between them is infinite; choose a prior whose support holds the posterior's, or prior 'vamp'"
+            )
+        if self.has_angles and self.prior not in _CLOSED:
+            raise ValueError(
+                f"the posterior {self.posterior!r} is one of angles, and the prior {self.prior!r} jumps between pi and "
+                "-pi, where the circle is cut; no gradient through a sample of z knows of the jump. Choose one of the "
+                f"priors {', '.join(_CLOSED)}"
             )
 
 
@@ -197,14 +210,12 @@ def build(
     prior = _build_prior(a, pseudo_inputs, jax.random.fold_in(key, 2))
     recognition = _build_recognition(a, initialization, q_key)
     shape = (a.data_dim, a.latent_dim, a.hidden[::-1], a.activation, initialization)
+    common: dict[str, Any] = {"output_bias": output_bias, "prior": prior, "angles": a.has_angles, "key": p_key}
     if a.likelihood in ("bernoulli", "continuous-bernoulli"):
         by_logits = BernoulliGenerative if a.likelihood == "bernoulli" else ContinuousBernoulliGenerative
-        return by_logits(*shape, output_bias=output_bias, grey=a.grey, prior=prior, key=p_key), recognition
+        return by_logits(*shape, grey=a.grey, **common), recognition
     by_scale = GaussianGenerative if a.likelihood == "gaussian" else DiscretizedLogisticGenerative
-    generative = by_scale(
-        *shape, sigmoid_mean=a.sigmoid_mean, min_scale=a.min_scale, output_bias=output_bias, prior=prior, key=p_key
-    )
-    return generative, recognition
+    return by_scale(*shape, sigmoid_mean=a.sigmoid_mean, min_scale=a.min_scale, **common), recognition
 
 
 def _build_recognition(a: Architecture, initialization: Initialization, key: PRNGKeyArray) -> AbstractRecognitionModel:

@@ -70,13 +70,19 @@ class StandardNormalPrior(AbstractPriorLikelihood):
 
 
 class Decoder(AbstractPriorLikelihood):
-    """What the decoders below share: p(z) is the distribution of a module, `latent_prior`."""
+    """What the decoders below share: p(z) is the distribution of a module, `latent_prior`, and h = MLP(z)."""
 
+    trunk: eqx.AbstractVar[MLP]
     latent_prior: eqx.AbstractVar[AbstractPrior]
+    angles: eqx.AbstractVar[bool]
 
     def prior(self) -> Distribution:
         """p(z) over J dimensions."""
         return self.latent_prior.distribution()
+
+    def hidden(self, z: Float[Array, " J"]) -> Float[Array, " H"]:
+        """h, the last hidden layer: MLP(z), or of angles MLP(cos z, sin z)."""
+        return self.trunk(jnp.concatenate([jnp.cos(z), jnp.sin(z)]) if self.angles else z)
 
 
 class BernoulliGenerative(Decoder):
@@ -93,6 +99,8 @@ class BernoulliGenerative(Decoder):
         grey: x are grey values in [0, 1] and `log_prob` is minus a cross-entropy, not a log-likelihood
             (`BernoulliCrossEntropy`).
         prior: of z; None: N(0, I).
+        angles: z are angles, and the network sees (cos z, sin z): a decoder of z itself would jump where the circle is
+            cut, and no gradient through a sample of z knows of that jump.
         key: for the initial weights.
     """
 
@@ -101,6 +109,7 @@ class BernoulliGenerative(Decoder):
     latent_prior: AbstractPrior
     latent_dim: int = eqx.field(static=True)
     grey: bool = eqx.field(static=True)
+    angles: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -113,18 +122,20 @@ class BernoulliGenerative(Decoder):
         output_bias: Float[Array, " D"] | None = None,
         grey: bool = False,
         prior: AbstractPrior | None = None,
+        angles: bool = False,
         key: PRNGKeyArray,
     ):
         trunk_key, logits_key = jax.random.split(key)
-        self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
+        self.trunk = MLP(2 * latent_dim if angles else latent_dim, hidden, activation, initialization, key=trunk_key)
         self.logits = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
         self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
         self.latent_dim = latent_dim
         self.grey = grey
+        self.angles = angles
 
     def likelihood(self, z: Float[Array, " J"]) -> Distribution:
         """p(x | z) over D binary pixels (or the cross-entropy of D grey ones)."""
-        logits = self.logits(self.trunk(z))
+        logits = self.logits(self.hidden(z))
         family = BernoulliCrossEntropy if self.grey else Bernoulli
         return family(logits).to_event(1)
 
@@ -143,6 +154,8 @@ class GaussianGenerative(Decoder):
             unbounded.
         output_bias: initial b_mu, shape (D,).
         prior: of z; None: N(0, I).
+        angles: z are angles, and the network sees (cos z, sin z): a decoder of z itself would jump where the circle is
+            cut, and no gradient through a sample of z knows of that jump.
         key: for the initial weights.
     """
 
@@ -153,6 +166,7 @@ class GaussianGenerative(Decoder):
     latent_dim: int = eqx.field(static=True)
     sigmoid_mean: bool = eqx.field(static=True)
     min_scale: float = eqx.field(static=True)
+    angles: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -166,20 +180,22 @@ class GaussianGenerative(Decoder):
         min_scale: float = 1e-3,
         output_bias: Float[Array, " D"] | None = None,
         prior: AbstractPrior | None = None,
+        angles: bool = False,
         key: PRNGKeyArray,
     ):
         trunk_key, loc_key, scale_key = jax.random.split(key, 3)
-        self.trunk = MLP(latent_dim, hidden, activation, initialization, key=trunk_key)
+        self.trunk = MLP(2 * latent_dim if angles else latent_dim, hidden, activation, initialization, key=trunk_key)
         self.loc = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
         self.raw_scale = Linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
         self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
         self.latent_dim = latent_dim
         self.sigmoid_mean = sigmoid_mean
         self.min_scale = min_scale
+        self.angles = angles
 
     def likelihood(self, z: Float[Array, " J"]) -> Distribution:
         """p(x | z), a Gaussian with diagonal covariance over D dimensions."""
-        h = self.trunk(z)
+        h = self.hidden(z)
         loc = self.loc(h)
         if self.sigmoid_mean:
             loc = jax.nn.sigmoid(loc)
@@ -198,7 +214,7 @@ class ContinuousBernoulliGenerative(BernoulliGenerative):
 
     def likelihood(self, z: Float[Array, " J"]) -> Distribution:
         """p(x | z) over D values in [0, 1]."""
-        return ContinuousBernoulli(self.logits(self.trunk(z))).to_event(1)
+        return ContinuousBernoulli(self.logits(self.hidden(z))).to_event(1)
 
 
 class DiscretizedLogisticGenerative(GaussianGenerative):
@@ -213,7 +229,7 @@ class DiscretizedLogisticGenerative(GaussianGenerative):
 
     def likelihood(self, z: Float[Array, " J"]) -> Distribution:
         """p(x | z) over D levels."""
-        h = self.trunk(z)
+        h = self.hidden(z)
         loc = self.loc(h)
         if self.sigmoid_mean:
             loc = jax.nn.sigmoid(loc)
