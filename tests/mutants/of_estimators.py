@@ -22,8 +22,8 @@ MUTANTS = [
     (
         "DReG with its weights to the first power",
         IMPORTANCE,
-        "scale_gradient(z, jnp.broadcast_to(v.reshape",
-        "scale_gradient(z, 1.0 + 0.0 * jnp.broadcast_to(v.reshape",
+        "scale_gradient(u, jnp.broadcast_to(v.reshape",
+        "scale_gradient(u, 1.0 + 0.0 * jnp.broadcast_to(v.reshape",
         unbiased("dreg"),
     ),
     (
@@ -36,8 +36,8 @@ MUTANTS = [
     (
         "STL keeps the score term",
         "estimators/_stl.py",
-        "held = posterior_of(stopped(recognition), x)",
-        "held = posterior_of(recognition, x)",
+        "as_drawn(posterior_of(stopped(recognition), x))",
+        "as_drawn(posterior_of(recognition, x))",
         f"{BOUNDS}::test_the_gradient_for_phi_is_zero_at_the_true_posterior[stl]",
     ),
     (
@@ -78,8 +78,8 @@ MUTANTS = [
     (
         "the score function's samples carry a path",
         "distributions/_reparameterize.py",
-        "z = jax.lax.stop_gradient(q.sample(key, sample_shape))",
-        "z = q.sample(key, sample_shape)",
+        "u = jax.lax.stop_gradient(draws.sample(key, sample_shape))",
+        "u = draws.sample(key, sample_shape)",
         unbiased("score"),
     ),
     (

@@ -147,8 +147,8 @@ MUTANTS = [
     Mutant(
         "samples without a gradient",
         "distributions/_reparameterize.py",
-        "z = q.rsample(key, sample_shape)",
-        "z = jax.lax.stop_gradient(q.rsample(key, sample_shape))",
+        "    u = draws.sample(key, sample_shape)\n    return u, draws",
+        "    u = jax.lax.stop_gradient(draws.sample(key, sample_shape))\n    return u, draws",
         SAMPLES,
     ),
     Mutant(

@@ -46,6 +46,8 @@ from ._location_scale import LogNormal as LogNormal
 from ._location_scale import MultivariateStudentT as MultivariateStudentT
 from ._location_scale import StudentT as StudentT
 from ._reparameterize import Reparameterized as Reparameterized
+from ._reparameterize import as_drawn as as_drawn
+from ._reparameterize import drawn_and_log_prob as drawn_and_log_prob
 from ._reparameterize import rsample_and_log_prob as rsample_and_log_prob
 from ._reparameterize import sample_and_log_prob as sample_and_log_prob
 from ._scale import log_scale as log_scale
@@ -91,6 +93,8 @@ __all__ = [
     "Uniform",
     "VonMises",
     "Weibull",
+    "as_drawn",
+    "drawn_and_log_prob",
     "expm1_minus",
     "family_lies_within",
     "has_analytic_kl",

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._gamma import log_gamma_sample
-from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta
+from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta, log_range
 
 
 class Logistic(dist.Logistic):
@@ -51,6 +51,8 @@ class Gumbel(dist.Gumbel):
 class LogNormal(dist.LogNormal):
     """exp of a Normal. NumPyro's, but that a sample of a wide one is held at finite numbers above zero.
 
+    The density at a held sample is not that of the draw: see `as_drawn`, through which estimators take log q.
+
     Example:
         >>> z = LogNormal(0.0, 1e4).sample(jax.random.key(0), (100,))
         >>> print(jnp.isfinite(z).all(), (z > 0).all())
@@ -72,6 +74,14 @@ class LogNormal(dist.LogNormal):
         inside = jnp.greater(value, 0)
         log_z = jnp.log(jnp.where(inside, value, 1.0))
         return jnp.where(inside, self.base_dist.log_prob(log_z) - log_z, -jnp.inf)
+
+    def log_prob_of_log(self, log_z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """log q(z) in nats from a draw of log z, which may lie where z is held.
+
+        Below, p(x, z) hardly changes any more, and log q goes on. Above, p(x, z) z falls, and it is q(z) z that goes
+        on: -log z would else pay for a z that is never reached.
+        """
+        return self.base_dist.log_prob(log_z) - jnp.minimum(log_z, log_range(log_z.dtype)[1])
 
 
 def _student_noise(key: PRNGKeyArray, df: ArrayLike, shape: tuple[int, ...], event: tuple[int, ...]) -> Array:

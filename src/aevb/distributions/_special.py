@@ -36,13 +36,18 @@ def log_prob_at_edge(power: ArrayLike, finite: ArrayLike) -> Float[Array, "..."]
 
 
 def exp_within(log_z: Float[Array, "..."], log_scale: ArrayLike = 0.0) -> Float[Array, "..."]:
-    """exp(log z), with z e^log_scale held between the roots of the least normal and the largest number; see `smallest`.
+    """exp(log z), with z e^log_scale held within `log_range`; see `smallest`.
 
     Where the limit holds the gradient is zero, which is that of the limited sampler.
     """
-    info = np.finfo(log_z.dtype)
-    low, high = 0.5 * np.log(float(info.tiny)) - log_scale, 0.5 * np.log(float(info.max)) - log_scale
-    return jnp.exp(jnp.clip(log_z, low, high))
+    low, high = log_range(log_z.dtype)
+    return jnp.exp(jnp.clip(log_z, low - log_scale, high - log_scale))
+
+
+def log_range(dtype: jnp.dtype) -> tuple[float, float]:
+    """The logarithms of the least and of the largest sample: the roots of the least normal and the largest number."""
+    info = np.finfo(dtype)
+    return 0.5 * float(np.log(float(info.tiny))), 0.5 * float(np.log(float(info.max)))
 
 
 def expm1_minus(t: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.distributions import as_drawn
 from aevb.errors import ConfigError
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
@@ -15,6 +16,7 @@ from ._log_weights import (
     log_mean_exp,
     log_weights,
     refuse_moving_support,
+    reparameterized_draws,
     reparameterized_samples,
     scale_gradient,
     stopped,
@@ -90,14 +92,14 @@ class Dreg(AbstractEstimator):
         """The estimate for one example."""
         q = posterior_of(recognition, x)
         refuse_moving_support(q, "the doubly reparameterised gradient")
-        z, log_q = reparameterized_samples(q, key, self.num_samples)
-        held = posterior_of(stopped(recognition), x)
+        u, log_q = reparameterized_draws(q, key, self.num_samples)
+        draws, held = as_drawn(q), as_drawn(posterior_of(stopped(recognition), x))
         # Once for the value of v_k. It is the same computation as below, and the compiler does it once.
-        weights = jax.lax.stop_gradient(log_weights(generative, x, z, log_q))
+        weights = jax.lax.stop_gradient(log_weights(generative, x, draws.value(u), log_q))
         v = jax.grad(log_mean_exp)(weights.log_w)  # zero, too, where all weights are
         # sum_k v_k log w_k sends v_k into each log w_k; on the way on into z_k it is multiplied by v_k once more.
-        z = scale_gradient(z, jnp.broadcast_to(v.reshape(v.shape + (1,) * (z.ndim - 1)), z.shape))
-        log_w = log_weights(generative, x, z, held.log_prob(z)).log_w
+        u = scale_gradient(u, jnp.broadcast_to(v.reshape(v.shape + (1,) * (u.ndim - 1)), u.shape))
+        log_w = log_weights(generative, x, draws.value(u), held.log_prob(u)).log_w
         return weights.estimate(with_gradient_of(log_mean_exp(weights.log_w), jnp.dot(v, log_w)))
 
 

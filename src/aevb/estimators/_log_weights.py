@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.distributions import (
     Distribution,
+    drawn_and_log_prob,
     rsample_and_log_prob,
     sample_and_log_prob,
     support_depends_on_parameters,
@@ -85,6 +86,17 @@ def reparameterized_samples(
     """
     z, log_q = rsample_and_log_prob(q, key, (num_samples,))
     return z, one_number(log_q, f"the log-density of {type(q).__name__}", (num_samples,))
+
+
+def reparameterized_draws(
+    q: Distribution, key: PRNGKeyArray, num_samples: int
+) -> tuple[Float[Array, "K *z"], Float[Array, " K"]]:
+    """As `reparameterized_samples`, but for u in the place of z = `as_drawn(q).value(u)`.
+
+    For those who ask for log q of the same draws once more.
+    """
+    u, log_q = drawn_and_log_prob(q, key, (num_samples,))
+    return u, one_number(log_q, f"the log-density of {type(q).__name__}", (num_samples,))
 
 
 def fixed_samples(

@@ -6,10 +6,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.distributions import as_drawn
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
-from ._log_weights import log_weights, refuse_moving_support, reparameterized_samples, stopped, with_gradient_of
+from ._log_weights import log_weights, refuse_moving_support, reparameterized_draws, stopped, with_gradient_of
 
 
 class StickingTheLanding(AbstractEstimator):
@@ -43,8 +44,8 @@ class StickingTheLanding(AbstractEstimator):
         """The estimate for one example."""
         q = posterior_of(recognition, x)
         refuse_moving_support(q, "sticking the landing")
-        z, log_q = reparameterized_samples(q, key, self.num_samples)
-        held = posterior_of(stopped(recognition), x)
+        u, log_q = reparameterized_draws(q, key, self.num_samples)
+        z, held = as_drawn(q).value(u), as_drawn(posterior_of(stopped(recognition), x))
         value = log_weights(generative, x, z, log_q)
-        surrogate = log_weights(generative, x, z, held.log_prob(z)).log_w
+        surrogate = log_weights(generative, x, z, held.log_prob(u)).log_w
         return value.estimate(with_gradient_of(jnp.mean(value.log_w), jnp.mean(surrogate)))

@@ -235,8 +235,9 @@ def _draw(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
 ) -> tuple[Array, Array, Array]:
     """z ~ q(z | x), log q(z | x) in the way that `_log_aggregate` computes it, and log p(z)."""
-    z, log_q = sample_and_log_prob(posterior_of(recognition, row.astype(float)), key)
-    return z, log_q, log_prior_of(generative, z)
+    q = posterior_of(recognition, row.astype(float))
+    z = q.sample(key)
+    return z, q.log_prob(z), log_prior_of(generative, z)
 
 
 @eqx.filter_jit

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from aevb.distributions import Distribution, Reparameterized
+from aevb.distributions import Distribution, Reparameterized, as_drawn, rsample_and_log_prob, sample_and_log_prob
 
 # From its own module: this is no part of the public face of `aevb.distributions`.
 from aevb.distributions._unconstrained import unconstrained
@@ -129,10 +129,12 @@ def make_proposal(
 
     def draw(key: PRNGKeyArray, k: Array) -> tuple[Array, Array]:
         q, kind = posterior_of(recognition, x), kind_of(k)
-        if len(log_shares) == 1 and isinstance(q, Reparameterized):
-            return q.rsample_and_log_prob(key)  # its density comes with it, in one pass
-        own = z = q.sample(key)
-        lost = jnp.asarray(False)
+        draws = as_drawn(q)
+        if len(log_shares) == 1:  # its density comes with it: in one pass, and as it was drawn
+            return rsample_and_log_prob(q, key) if q.has_rsample else sample_and_log_prob(q, key)
+        u = draws.sample(key, ())
+        own = z = draws.value(u)
+        lost = draws.held(u) & (kind != PRIOR)
         if factors:
             to = in_space()
             stretched = {c: to.forward(centre + s * (to.inverse(own) - centre)) for c, s in factors.items()}
@@ -142,7 +144,8 @@ def make_proposal(
                 lost = lost | ((kind == c) & ~exists)
         if PRIOR in log_shares:
             z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)
-        # A draw of q outside of the prior's support, where p(x, z) is zero, has nothing to stretch: it weighs nothing.
+        # A draw of q outside of the prior's support, where p(x, z) is zero, has nothing to stretch, and one that floats
+        # could not hold was drawn with another density than that of the point where it is held: they weigh nothing.
         return z, jnp.where(lost, jnp.inf, log_prob(z))
 
     def log_density(kind: int, z: Array) -> Float[Array, ""]:
