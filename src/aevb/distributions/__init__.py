@@ -53,6 +53,7 @@ from ._reparameterize import sample_and_log_prob as sample_and_log_prob
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale
 from ._special import expm1_minus as expm1_minus
+from ._support import has_point_mass as has_point_mass
 from ._support import support_depends_on_parameters as support_depends_on_parameters
 from ._von_mises import VonMises as VonMises
 
@@ -98,6 +99,7 @@ __all__ = [
     "expm1_minus",
     "family_lies_within",
     "has_analytic_kl",
+    "has_point_mass",
     "kl_divergence",
     "kl_per_dimension",
     "location_and_scale",

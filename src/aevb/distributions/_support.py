@@ -39,6 +39,22 @@ def support_depends_on_parameters(q: dist.Distribution) -> bool:
     return q.support is None or not is_fixed(q.support)
 
 
+def has_point_mass(q: dist.Distribution) -> bool:
+    """Whether q is a `Delta`, or made of one: at a point of positive probability there is no density.
+
+    Example:
+        >>> has_point_mass(dist.Delta(0.0).expand([2]).to_event(1)), has_point_mass(dist.Normal(0.0, 1.0))
+        (True, False)
+    """
+    if isinstance(q, dist.Delta):
+        return True
+    if isinstance(q, (*_WRAPPERS, dist.TransformedDistribution)):
+        return has_point_mass(q.base_dist)
+    if isinstance(q, dist.MixtureSameFamily):
+        return has_point_mass(q.component_distribution)
+    return isinstance(q, dist.MixtureGeneral) and any(has_point_mass(part) for part in q.component_distributions)
+
+
 def is_fixed(support: Any) -> bool:
     """Whether no array, which could be a parameter, is an edge of a support. A discrete one cannot move by degrees."""
     return support.is_discrete or not _has_arrays(support)

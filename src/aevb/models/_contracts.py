@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from aevb.distributions import Distribution
+from aevb.distributions import Distribution, has_point_mass
+from aevb.errors import UnavailableError
 
 
 class AbstractGenerativeModel(eqx.Module):
@@ -84,8 +85,16 @@ def posterior_of(recognition: AbstractRecognitionModel, x: Real[Array, "*x"]) ->
 
     Raises:
         ValueError: it is several distributions, not one over the whole of z.
+        UnavailableError: it is a point, or made of points, and has no density.
     """
-    return _one_distribution(recognition.posterior(x), _method(recognition, "posterior"), "z")
+    q = _one_distribution(recognition.posterior(x), _method(recognition, "posterior"), "z")
+    if has_point_mass(q):
+        raise UnavailableError(
+            f"{_method(recognition, 'posterior')} must have a density q(z | x), but holds a Delta. The KL divergence "
+            "from a point to any prior with a density is infinite, so no lower bound on log p(x) can be made of it; "
+            "use a Normal with a small scale, say"
+        )
+    return q
 
 
 def posterior_and_prior(
