@@ -798,6 +798,29 @@ def test_quantiles(family, of_scipy, parameters, precision):
     np.testing.assert_allclose(ours, exact.ppf(np.asarray(p, np.float64)), **tolerance)
 
 
+@pytest.mark.parametrize(
+    ("family", "of_scipy", "parameters", "p"),
+    [
+        (StudentT, st.t, (0.05, 0.0, 1.0), 0.8413),
+        (StudentT, st.t, (0.05, 0.0, 1.0), 0.1587),
+        (StudentT, st.t, (0.1, 0.0, 1.0), 0.99),
+        (StudentT, st.t, (0.02, 0.0, 1.0), 0.8413),
+        (F, st.f, (0.03, 8.0), 0.5),
+        (F, st.f, (0.03, 1e4), 0.5),
+        (F, st.f, (8.0, 0.03), 0.5),
+        (F, st.f, (0.03, 8.0), 0.1),
+    ],
+)
+def test_quantiles_far_in_a_tail(family, of_scipy, parameters, p, precision):
+    """They stopped at what the Beta's own quantile can be: 6.8e8 for 1.06e9, 2.9e-17 for 3.7e-19."""
+    p = jnp.asarray(p, precision)
+    ours = family(*(jnp.asarray(v, precision) for v in parameters)).icdf(p)
+    exact = of_scipy(*(float(jnp.asarray(v, precision)) for v in parameters)).ppf(float(p))
+    if precision == "float32":
+        exact = np.sign(exact) * np.clip(abs(exact), 2.0**-63, 2.0**64)  # where samples are held
+    np.testing.assert_allclose(ours, exact, rtol=2e-3 if precision == "float32" else 1e-6)
+
+
 def test_a_posterior_without_moments_lies_at_its_median():
     df, loc, tril = 3.0, np.array([1.0, -2.0]), np.array([[1.0, 0.0], [3.0, 4.0]])
     half = 0.5 * (st.t(df).ppf(0.84134475) - st.t(df).ppf(0.15865525))

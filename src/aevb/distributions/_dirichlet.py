@@ -135,7 +135,7 @@ class F(dist.Distribution):
         return exp_within(logs[0] - logs[1])
 
     def icdf(self, q: ArrayLike) -> Float[Array, "..."]:
-        """The quantile at probability q, in float32 to four digits up to a df of 1e4."""
+        """The quantile at probability q, in float32 to four digits up to a df of 1e4 and held where samples are."""
         a, b = (jnp.asarray(0.5 * df, float_dtype(self.df1, self.df2)) for df in (self.df1, self.df2))
         return exp_within(log_odds_of_beta(q, a, b) + jnp.log(b) - jnp.log(a))
 

@@ -107,7 +107,10 @@ def log_gamma_step(x: Float[Array, "..."], n: int) -> Float[Array, "..."]:
 
 
 def log_odds_of_beta(p: ArrayLike, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log y / (1 - y) of the quantile y of Beta(a, b) at probability p, by bisection of its distribution function."""
+    """log y / (1 - y) of the quantile y of Beta(a, b) at probability p, by bisection of its distribution function.
+
+    Far in a tail, where floats hold no y, that function is a power: F(y) = y^a / (a B(a, b)), and 1 - F likewise.
+    """
 
     def halve(_: object, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
@@ -122,7 +125,16 @@ def log_odds_of_beta(p: ArrayLike, a: Float[Array, "..."], b: Float[Array, "..."
     shape, dtype = jnp.broadcast_shapes(jnp.shape(p), a.shape, b.shape), jnp.result_type(a, b)
     edge = jnp.full(shape, -np.log(smallest(dtype)), dtype)
     low, high = jax.lax.fori_loop(0, np.finfo(dtype).nmant + 7, halve, (-edge, edge))
-    return 0.5 * (low + high)
+    inner = 0.5 * (low + high)
+    p = jnp.asarray(p, dtype)
+    lower, upper = (jnp.log(p) + _log_beta_step(a, b)) / a, -(jnp.log1p(-p) + _log_beta_step(b, a)) / b
+    return jnp.where(inner < -0.5 * edge, lower, jnp.where(inner > 0.5 * edge, upper, inner))
+
+
+def _log_beta_step(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(a B(a, b)) = log Gamma(a + 1) + log(Gamma(b) / Gamma(a + b)), the ratio by `stirling_rest`."""
+    ratio = a - (b - 0.5) * jnp.log1p(a / b) - a * jnp.log(a + b) + stirling_rest(b) - stirling_rest(a + b)
+    return jax.scipy.special.gammaln(a + 1) + ratio
 
 
 def bernoulli_cumulants(u: Float[Array, "..."]) -> list[Float[Array, "..."]]:
