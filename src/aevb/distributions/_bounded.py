@@ -17,6 +17,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
 from ._special import float_dtype, open_uniform
+from ._support import CdfWithinSupport
 
 
 class Uniform(dist.Uniform):
@@ -145,7 +146,7 @@ class Triangular(dist.Distribution):
         return jnp.square(self.width) * (1 - self.peak + jnp.square(self.peak)) / 18
 
 
-class Pareto(dist.Pareto):
+class Pareto(CdfWithinSupport, dist.Pareto):
     r"""p(z) = alpha scale^alpha / z^(alpha + 1), z >= scale; z = scale (1 - u)^(-1/alpha).
 
     NumPyro's gives a positive density below `scale`, and overflows at a small alpha.
@@ -176,7 +177,7 @@ class Pareto(dist.Pareto):
         return jnp.where(inside, log_p, -jnp.inf)
 
 
-class Reciprocal(dist.LogUniform):
+class Reciprocal(CdfWithinSupport, dist.LogUniform):
     r"""p(z) = 1 / (z log(high / low)), low <= z <= high: log z is uniform.
 
     z = low (high / low)^u. NumPyro's has a density outside its support, too.

@@ -16,6 +16,7 @@ from numpyro.distributions.util import promote_shapes
 
 from ._gamma import gamma_and_log_boost
 from ._special import exp_within, float_dtype, log_odds_of_beta, log_prob_at_edge, minus_log1p, smallest, stirling_rest
+from ._support import CdfWithinSupport
 
 
 def dirichlet_log_prob(
@@ -72,7 +73,7 @@ class Dirichlet(dist.Dirichlet):
         return jnp.where(inside, _with_edges(log_p, zero, a), -jnp.inf)
 
 
-class Beta(dist.Beta):
+class Beta(CdfWithinSupport, dist.Beta):
     """p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b), 0 < x < 1, a = concentration1, b = concentration0.
 
     Example:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 
 from ._special import float_dtype, log_prob_at_edge, minus_log1p, open_uniform, smallest, stirling_rest
+from ._support import CdfWithinSupport
 
 # From here on the implicit gradient is that of Cornish & Fisher's expansion: the series of `random_gamma_grad` takes
 # a number of terms that grows with the concentration, and float32 has lost 4e-4 of it at 1e4.
@@ -91,7 +92,7 @@ def gamma_log_prob(value: Float[Array, "..."], a: ArrayLike, rate: ArrayLike) ->
     return jnp.where(inside, jnp.where(large, stirling, direct) - jnp.log(z), edge)
 
 
-class Gamma(dist.Gamma):
+class Gamma(CdfWithinSupport, dist.Gamma):
     r"""p(z) = rate^a z^(a - 1) e^(-rate z) / Gamma(a), z > 0, a = concentration.
 
     Samples are held at 1e-19 and above in float32 (1e-154 in float64): for a = 1e-3 nineteen in twenty are there.

@@ -16,9 +16,10 @@ from numpyro.distributions import constraints
 
 from ._gamma import gamma_log_prob
 from ._special import exp_within, float_dtype, log1p_square, log_prob_at_edge, open_uniform
+from ._support import CdfWithinSupport
 
 
-class Exponential(dist.Exponential):
+class Exponential(CdfWithinSupport, dist.Exponential):
     r"""p(z) = rate e^(-rate z), z > 0; z = -log(1 - u) / rate.
 
     NumPyro's, but for noise that is never 0, and a log-probability of -inf at z < 0 (there it is a finite number).
@@ -96,7 +97,7 @@ class Rayleigh(dist.Distribution):
         return (2 - jnp.pi / 2) * jnp.square(self.scale)
 
 
-class Weibull(dist.Weibull):
+class Weibull(CdfWithinSupport, dist.Weibull):
     r"""p(z) = c / z y^c e^(-y^c), y = z / scale, c = concentration; z = scale (-log(1 - u))^(1/c).
 
     NumPyro's loses its digits in c log z - c log scale at a large c; its samples reach 0 and infinity at a small one.
@@ -132,7 +133,7 @@ class Weibull(dist.Weibull):
         return jnp.where(inside, jnp.log(self.concentration) - jnp.log(z) + log_h - jnp.exp(log_h), edge)
 
 
-class Gompertz(dist.Gompertz):
+class Gompertz(CdfWithinSupport, dist.Gompertz):
     r"""p(z) = c r e^(rz) e^(-c (e^(rz) - 1)), z > 0; z = log(1 - log(1 - u) / c) / r.
 
     NumPyro's, but for noise that is never 0, and -inf at z < 0.

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._gamma import log_gamma_sample
 from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta, log_range
+from ._support import CdfWithinSupport
 
 
 class Logistic(dist.Logistic):
@@ -48,7 +49,7 @@ class Gumbel(dist.Gumbel):
         return jnp.where(inside, -y - jnp.exp(-y) - jnp.log(self.scale), -jnp.inf)
 
 
-class LogNormal(dist.LogNormal):
+class LogNormal(CdfWithinSupport, dist.LogNormal):
     """exp of a Normal. NumPyro's, but that a sample of a wide one is held at finite numbers above zero.
 
     The density at a held sample is not that of the draw: see `as_drawn`, through which estimators take log q.

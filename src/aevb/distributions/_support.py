@@ -1,13 +1,33 @@
-"""Whether the parameters of a distribution move its support: what an estimator that is made of the score must know."""
+"""What a support tells: whether parameters move it (an estimator that is made of the score must know), and the cdf."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 
 _WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
 _WHOLE = (constraints.real, constraints.real_vector, constraints.real_matrix)
+
+
+class CdfWithinSupport(dist.Distribution):
+    """For a family on an interval: its distribution function, 0 below the support and 1 above.
+
+    NumPyro's goes on there by its formula: the Exponential's is negative, and the Gamma's NaN.
+    """
+
+    def cdf(self, value: ArrayLike) -> Float[Array, "..."]:
+        """P(z <= value)."""
+        low, high = (
+            getattr(self.support, f"{end}_bound", edge) for end, edge in (("lower", -jnp.inf), ("upper", jnp.inf))
+        )
+        below, above = jnp.less_equal(value, low), jnp.greater_equal(value, high)
+        inner = jnp.where(jnp.isinf(high), low + 1.0, 0.5 * (low + high))  # for a gradient that is no NaN outside
+        probability = super().cdf(jnp.where(below | above, inner, value))
+        return jnp.where(below, 0.0, jnp.where(above, 1.0, probability))
 
 
 def support_depends_on_parameters(q: dist.Distribution) -> bool:
