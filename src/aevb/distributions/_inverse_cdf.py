@@ -127,6 +127,10 @@ class Weibull(CdfWithinSupport, dist.Weibull):
         y = z / self.scale
         steep = jnp.greater(self.concentration, 1.0) & (y > 0) & (y < jnp.inf)
         log_y = jnp.where(steep, jnp.log(jnp.where(steep, y, 1.0)), jnp.log(z) - jnp.log(self.scale))
+        # Near the scale, where all z are at a large concentration, z - scale is exact and the quotient is not.
+        t = (z - self.scale) / self.scale
+        near = jnp.abs(t) < 0.5
+        log_y = jnp.where(near, jnp.log1p(jnp.where(near, t, 0.0)), log_y)
         log_h = self.concentration * log_y  # log of the cumulative hazard y^c
         at_zero = log_prob_at_edge(self.concentration - 1.0, -jnp.log(self.scale))
         edge = jnp.where(jnp.equal(value, 0), at_zero, -jnp.inf)
