@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ import numpyro.distributions as dist
 import pytest
 from _oracles import JointOnly, LinearRecognition, Problem, row_keys
 
+from aevb.cli._tables import gradient_lines
 from aevb.distributions import Reparameterized
 from aevb.errors import UnavailableError
 from aevb.estimators import (
@@ -19,6 +21,7 @@ from aevb.estimators import (
     Ciwae,
     Dreg,
     Estimate,
+    GradientStatistics,
     Iwae,
     Miwae,
     Piwae,
@@ -32,7 +35,8 @@ from aevb.estimators import (
     make_estimator,
 )
 from aevb.estimators._log_weights import CHUNK, log_mean_exp, log_weights, reparameterized_samples, stopped
-from aevb.models import Architecture, Mixture, build, tie
+from aevb.evaluate import EstimatorNoise
+from aevb.models import AbstractGenerativeModel, Architecture, Mixture, build, tie
 
 NUM_DRAWS = 40_000
 PROBLEM = Problem.make(data_dim=3, latent_dim=1, num_rows=4, seed=3)
@@ -535,3 +539,38 @@ def test_gradient_statistics_against_a_plain_loop(x64):
     assert found["recognition"].variance == pytest.approx(
         sum(found[f"recognition.{part}"].variance for part in ("weight", "bias", "log_scale"))
     )
+
+
+def test_a_gradient_that_is_always_zero_has_no_ratio_to_its_noise():
+    """It was said to have an infinite one."""
+
+    class Flat(AbstractGenerativeModel):
+        unused: jax.Array
+
+        def log_joint(self, x, z):
+            return 0.0 * jnp.sum(z) + 3.0
+
+        def sample(self, key):
+            raise NotImplementedError
+
+    class Sure(Flat):
+        def log_joint(self, x, z):
+            return 2.0 * self.unused + 0.0 * jnp.sum(z)
+
+    rows, q = jnp.asarray(PROBLEM.rows[:3], jnp.float32), models()[1]
+    for family, expected in ((Flat, np.nan), (Sure, np.inf)):
+        pair = (family(jnp.array(1.0)), q)
+        found = gradient_statistics(SgvbA(1), pair, rows, jax.random.key(0), num_draws=5)["generative"]
+        assert found.variance == 0
+        np.testing.assert_equal(found.signal_to_noise, expected)
+        line = EstimatorNoise("sgvb-a", 1, "elbo", {"generative": found, "recognition": found})
+        written = json.loads(json.dumps(line.to_dict(), allow_nan=False))
+        assert written["groups"]["generative"]["signal_to_noise"] is None
+        assert written["groups"]["generative"]["variance"] == 0
+
+
+def test_the_table_shows_no_number_where_there_is_none(capsys):
+    none = GradientStatistics(0.0, 0.0, float("nan"), 3, 5, 0.1)
+    with gradient_lines(quiet=False) as show:
+        show(EstimatorNoise("sgvb-a", 1, "elbo", {"generative": none, "recognition": none}))
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["sgvb-a", "1", "0", "-", "0", "-", "100.00"]

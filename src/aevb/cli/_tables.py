@@ -1,6 +1,7 @@
 """Tables for the terminal."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,12 @@ def gradient_lines(*, quiet: bool) -> Iterator[Callable[[EstimatorNoise], None]]
     columns = ("estimator", "samples", "variance q", "SNR q", "variance p", "SNR p", "ms a draw")
     form = "{:<21}{:>8}{:>12}{:>9}{:>12}{:>9}{:>11}"
 
+    def ratio(snr: float) -> str:
+        return "-" if math.isnan(snr) else f"{snr:.3g}"  # neither signal nor noise
+
     def show(line: EstimatorNoise) -> None:
         q, p = line.groups["recognition"], line.groups["generative"]
-        numbers = (f"{q.variance:.3g}", f"{q.signal_to_noise:.3g}", f"{p.variance:.3g}", f"{p.signal_to_noise:.3g}")
+        numbers = (f"{q.variance:.3g}", ratio(q.signal_to_noise), f"{p.variance:.3g}", ratio(p.signal_to_noise))
         print(form.format(line.estimator, line.num_samples, *numbers, f"{1e3 * q.seconds_per_draw:.2f}"), flush=True)
 
     if quiet:

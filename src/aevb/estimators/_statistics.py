@@ -21,7 +21,7 @@ class GradientStatistics(NamedTuple):
 
     mean_norm: float  # |E g|, the Euclidean norm of the mean gradient, freed of what the finite number of draws adds
     variance: float  # tr Cov g, the variances summed over the group's parameters
-    signal_to_noise: float  # |E g| / sqrt(tr Cov g)
+    signal_to_noise: float  # |E g| / sqrt(tr Cov g); NaN for a gradient that is zero in every draw
     num_parameters: int  # P
     num_draws: int
     seconds_per_draw: float  # of the whole gradient, all groups together, compilation left out
@@ -103,7 +103,7 @@ def _summary(moments: list[tuple[np.ndarray, np.ndarray]], num_draws: int, secon
     variance = sum(float(v.sum()) for _, v in moments)
     # |mean of n draws|^2 exceeds |E g|^2 by tr Cov / n on average.
     squared_norm = max(sum(float(np.square(m).sum()) for m, _ in moments) - variance / num_draws, 0.0)
-    ratio = float("inf") if variance == 0 else float(np.sqrt(squared_norm / variance))
+    ratio = float(np.sqrt(squared_norm / variance)) if variance else float("inf" if squared_norm else "nan")
     size = sum(m.size for m, _ in moments)
     return GradientStatistics(float(np.sqrt(squared_norm)), variance, ratio, size, num_draws, seconds)
 

@@ -1,5 +1,6 @@
 """The noise of the estimators' gradients side by side, on one model and the same rows."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -42,8 +43,12 @@ class EstimatorNoise(NamedTuple):
     groups: dict[str, GradientStatistics]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return {**self._asdict(), "groups": {name: group._asdict() for name, group in self.groups.items()}}
+        """As plain values for JSON, which knows no infinity and no NaN: None there."""
+        groups = {
+            name: {field: value if math.isfinite(value) else None for field, value in group._asdict().items()}
+            for name, group in self.groups.items()
+        }
+        return {**self._asdict(), "groups": groups}
 
 
 def compare_estimators(
