@@ -140,8 +140,8 @@ MUTANTS = [
     Mutant(
         "grey cross-entropy's sign",
         "distributions/_bernoulli.py",
-        "value * self.logits - softplus(self.logits)",
-        "softplus(self.logits) - value * self.logits",
+        "x * logits - softplus(logits)",
+        "softplus(logits) - x * logits",
         GREY,
     ),
     Mutant(

@@ -212,6 +212,21 @@ def test_bernoulli_gradient_is_the_residual(family, x, precision):
     np.testing.assert_allclose(gradient, exact, atol=4 * EPS[precision])
 
 
+@pytest.mark.parametrize("dtype", ["float", "int32", "uint8"])
+def test_a_bernoulli_has_no_mass_off_0_and_1(dtype, precision):
+    """255 was +126.5 nats at the logit 0.5, and a half -0.72."""
+    x = jnp.array([0, 1, 0.5, 255, -1, 1 + 1e-6], precision) if dtype == "float" else jnp.array([0, 1, 2, 255], dtype)
+    logits = jnp.full(x.shape, 0.5, precision)
+    value = Bernoulli(logits).log_prob(x)
+    assert value.dtype == jnp.result_type(x, logits)
+    assert np.isfinite(value[:2]).all()
+    assert np.all(value[2:] == -np.inf)
+    gradient = jax.grad(lambda v: jnp.sum(Bernoulli(v).log_prob(x)[:2]))(logits)
+    np.testing.assert_allclose(gradient[:2], [-exact_sigmoid(0.5), 1 - exact_sigmoid(0.5)], rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    assert np.isfinite(BernoulliCrossEntropy(logits).log_prob(x)).all()
+
+
 @pytest.mark.parametrize("x", [0.1, 0.25, 0.5, 0.9])
 def test_cross_entropy_of_grey_values(x, precision):
     logits, x = jnp.asarray(LOGITS, precision), float(np.asarray(x, precision))

@@ -23,11 +23,17 @@ def _softplus_jvp(primals: tuple[ArrayLike], tangents: tuple[ArrayLike]) -> tupl
     return softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
 
 
+def _cross_entropy(x: Real[Array, "*shape"], logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """x log y + (1 - x) log(1 - y), y = sigmoid(logits)."""
+    return x * logits - softplus(logits)
+
+
 class Bernoulli(dist.BernoulliLogits):
     r"""Bernoulli with logit l: log p(x) = x l - log(1 + e^l).
 
     NumPyro's, but for the log-probability, whose gradient there is wrong at l = 0 exactly (1 in the place of 1/2): the
-    logit that a network with zero weights starts from.
+    logit that a network with zero weights starts from. And off {0, 1} the log-probability is -inf, where there it is
+    finite, and positive for a pixel of 255.
 
     Args:
         logits: log-odds l, any real numbers.
@@ -39,8 +45,9 @@ class Bernoulli(dist.BernoulliLogits):
     """
 
     def log_prob(self, value: Real[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:
-        """In nats; same shape as the logits."""
-        return value * self.logits - softplus(self.logits)
+        """In nats; same shape as the logits; -inf at what is neither 0 nor 1."""
+        outside = jnp.where(jnp.equal(value, 0) | jnp.equal(value, 1), 0.0, -jnp.inf)
+        return _cross_entropy(value, self.logits) + outside
 
     @property
     def variance(self) -> Float[Array, "*shape"]:
@@ -67,3 +74,7 @@ class BernoulliCrossEntropy(Bernoulli):
     """
 
     support = constraints.unit_interval
+
+    def log_prob(self, value: Real[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:
+        """Minus the cross-entropy, in nats; same shape as the logits."""
+        return _cross_entropy(value, self.logits)
