@@ -11,6 +11,7 @@ from _oracles import z_scores
 
 from aevb.errors import UnavailableError
 from aevb.evaluate._check_words import memorisation_verdict
+from aevb.evaluate._exchange import largest_by_chance
 from aevb.evaluate._generation import (
     NearestRows,
     _beta_binomial_tail,
@@ -35,9 +36,69 @@ def test_columns_against_numpy(columns):
     np.testing.assert_allclose(c.sd, samples.std(axis=0, ddof=1), rtol=1e-9)
     np.testing.assert_allclose(c.data_sd, rows.std(axis=0, ddof=1), rtol=1e-9)
     welch = scipy.stats.ttest_ind(samples, rows, equal_var=False).statistic
-    np.testing.assert_allclose(c.z_score, welch, rtol=1e-9)
-    np.testing.assert_array_equal(c.worst, np.argsort(-np.abs(welch))[:10])
-    assert c.share_far == np.mean(np.abs(welch) > 5)
+    difference, together = samples.mean(axis=0) - rows.mean(axis=0), np.concatenate([samples, rows])
+    pooled = difference / (together.std(axis=0, ddof=1) * np.sqrt(1 / 50 + 1 / 80))
+    z = np.where(np.abs(welch) < np.abs(pooled), welch, pooled)  # by the larger of the two errors
+    np.testing.assert_allclose(c.z_score, z, rtol=1e-9)
+    np.testing.assert_array_equal(c.worst, np.argsort(-np.abs(z))[:10])
+    assert c.share_far == np.mean(np.abs(z) > c.limit)
+
+
+def test_where_the_samples_vary_less_the_error_is_welchs():
+    samples, rows = RNG.normal(0.0, 0.1, (500, 9)), RNG.normal(0.0, 3.0, (20, 9))
+    welch = scipy.stats.ttest_ind(samples, rows, equal_var=False).statistic
+    np.testing.assert_allclose(column_statistics(samples, rows).z_score, welch, rtol=1e-9)
+
+
+SOURCES = {
+    "binary": lambda rng, n: (rng.random((n, 48)) < np.linspace(0.8, 1.0, 48)).astype(np.uint8),
+    "Gaussian": lambda rng, n: rng.normal(size=(n, 48)),
+    "log-normal": lambda rng, n: np.exp(1.5 * rng.normal(size=(n, 48))),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("num_rows", [20, 200])
+def test_samples_and_data_of_one_distribution_raise_no_alarm(source, num_rows):
+    """Said to have a probability of 0.001 at most. By normal tails 20 binary rows raised it every time."""
+    rng = np.random.default_rng(12)
+    draw = SOURCES[source]
+    alarms = [column_statistics(draw(rng, 1000), draw(rng, num_rows)).share_far > 0 for _ in range(25)]
+    assert sum(alarms) <= 1  # two have a probability of 3e-4
+    different = draw(rng, num_rows).astype(np.float64)
+    different[:, 5] = 0.0 if source == "binary" else different[:, 5] + 20.0
+    c = column_statistics(draw(rng, 1000), different)
+    assert c.worst[0] == 5
+    assert c.share_far == 1 / 48
+
+
+def test_what_chance_alone_does_is_not_far():
+    """Both of two rows hold a rare 1 in some of many columns: ten standard errors, and no misfit."""
+    rng = np.random.default_rng(13)
+    samples, rows = ((rng.random((n, 6000)) < 0.02).astype(np.uint8) for n in (1000, 2))
+    c = column_statistics(samples, rows)
+    assert np.abs(c.z_score[c.worst[0]]) > 9
+    assert c.limit > 9
+    assert c.share_far == 0
+
+
+def test_exchanges_against_scipy():
+    """Of one binary column the largest of 999 exchanges is a value that can be, and about the highest in 1,000."""
+    rng = np.random.default_rng(3)
+    samples, rows = ((rng.random((n, 1)) < 0.9).astype(np.uint8) for n in (60, 15))
+    both = np.concatenate([samples, rows]).astype(np.float64)
+    sd = both.std(axis=0, ddof=1)
+    found = largest_by_chance(samples, rows, both.mean(axis=0), sd, seed=0)
+    # Binary: the mean of the few says all, and how many of the few are 1 is hypergeometric.
+    ones = int(both.sum())
+    k = np.arange(max(0, ones - 60), min(15, ones) + 1)
+    few, many = k / 15, (ones - k) / 60
+    welch = np.sqrt(few * (1 - few) / 14 + many * (1 - many) / 59)
+    z = np.abs(few - many) / np.maximum(welch, sd * np.sqrt(1 / 15 + 1 / 60))
+    chance = scipy.stats.hypergeom.pmf(k, 75, ones, 15)
+    assert np.min(np.abs(z - found)) < 1e-9  # a value that can be
+    assert chance[z > found + 1e-9].sum() < 0.01
+    assert chance[z > found - 1e-9].sum() > 1e-5
 
 
 def test_z_scores_of_one_source_are_standard_normal():
@@ -64,10 +125,13 @@ def test_columns_that_differ_are_named():
 def test_constant_columns():
     rows = np.tile(np.float32([0.1, 0.1, 0.3]), (1000, 1))
     c = column_statistics(np.tile(np.float32([0.1, 0.2, 0.2]), (500, 1)), rows)
-    np.testing.assert_array_equal(c.z_score, [0.0, np.inf, -np.inf])
+    largest = np.sqrt(1499)  # of 1,500 rows in two groups that do not vary
+    np.testing.assert_allclose(c.z_score, [0.0, largest, -largest], rtol=1e-9)
     np.testing.assert_array_equal(c.sd, 0.0)
     assert c.share_far == 2 / 3
-    assert json.loads(json.dumps(c.to_dict(), allow_nan=False))["worst"][0]["z_score"] is None
+    assert json.loads(json.dumps(c.to_dict(), allow_nan=False))["limit"] == 5
+    few = column_statistics(np.float32([[0.1], [0.1]]), np.float32([[0.2], [0.2]]))  # as chance parts them: one in 3
+    assert few.share_far == 0
 
 
 def test_columns_of_bytes_and_images():

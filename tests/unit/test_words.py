@@ -280,6 +280,7 @@ def test_sentences_on_columns():
     one = columns_verdict(column_statistics(rows + np.array([0, 9, 0]), rows))
     two = columns_verdict(column_statistics(rows + np.array([0, 9, 1]), rows), ("age", "height", "weight"))
     single = columns_verdict(column_statistics(rows[:200, :1], rows[200:, :1]))
+    by_chance = columns_verdict(column_statistics(rows + np.array([0, 9, 0]), rows)._replace(limit=70.5))
     away = "a mean in samples that is more than 5 standard errors from the data's."
     for sentence, words, other in (
         (f"None of 3 columns has {away}", none, one),
@@ -288,7 +289,8 @@ def test_sentences_on_columns():
         ("The one column has no mean in samples that is more than", single, none),
         ("The worst is x_2: 9.02 in samples, 0.0195 in the data.", one, none),
         ("The worst is height:", two, one),
-        ("Chance alone does that in one column or more with a probability of 2e-06 at most.", one, none),
+        ("Chance alone does that in one column or more with a probability of 0.001 at most.", one, none),
+        ("None of 3 columns has a mean in samples that is more than 70.5 standard errors", by_chance, none),
     ):
         assert sentence in str(words), str(words)
         assert sentence not in str(other)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from ._calibration import LOG_JOINT, Calibration, Shape
-from ._generation import FAR, ColumnStatistics, NearestRows, memorisation
+from ._exchange import EXCHANGES
+from ._generation import ColumnStatistics, NearestRows, memorisation
 from ._predictive import PredictiveCheck
 from ._words import Verdict
 
@@ -120,19 +121,18 @@ def columns_verdict(columns: ColumnStatistics, names: tuple[str, ...] | None = N
         1 of 2 columns has a mean in samples that is more than 5 standard errors from the data's.
     """
     num = len(columns.mean)
-    far = int(np.count_nonzero(np.abs(columns.z_score) > FAR))
-    away = f"more than {FAR:.0f} standard errors from the data's"
+    far = int(np.count_nonzero(np.abs(columns.z_score) > columns.limit))
+    away = f"more than {columns.limit:g} standard errors from the data's"
     if far == 0:
         one = "The one column has no mean in samples" if num == 1 else f"None of {num:,} columns has a mean in samples"
         return Verdict(f"{one} that is {away}.", "")
     j = int(columns.worst[0])
     name = names[j] if names else f"x_{j + 1}"
-    chance = num * math.erfc(FAR / math.sqrt(2))  # means taken as normal
     return Verdict(
         f"{far:,} of {num:,} column{'' if num == 1 else 's'} {'has' if far == 1 else 'have'} a mean in samples that is "
         f"{away}.",
         f"The worst is {name}: {columns.mean[j]:.3g} in samples, {columns.data_mean[j]:.3g} in the data. Chance alone "
-        f"does that in one column or more with a probability of {min(chance, 1.0):.1g} at most.",
+        f"does that in one column or more with a probability of {1 / (EXCHANGES + 1):g} at most.",
     )
 
 

@@ -9,7 +9,9 @@ from jaxtyping import Array, Bool, Float, Int, Real
 
 from aevb.errors import UnavailableError
 
-# A difference of means by more standard errors than this is far.
+from ._exchange import largest_by_chance, standard_error
+
+# A difference of means by so many standard errors or fewer is never far.
 FAR = 5.0
 
 
@@ -21,11 +23,12 @@ class ColumnStatistics(NamedTuple):
     sd: Float[np.ndarray, " D"]
     data_sd: Float[np.ndarray, " D"]
     z_score: Float[np.ndarray, " D"]  # (mean - data_mean) in standard errors of that difference
-    share_far: float  # of columns with |z_score| > `FAR`
+    limit: float  # `FAR`, or more where chance alone puts a column farther
+    share_far: float  # of columns with |z_score| > `limit`
     worst: Int[np.ndarray, " W"]  # indices (from 0) of up to 10 columns, by falling |z_score|
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; of the columns only the worst, counted from 1. An infinite z-score is None."""
+        """As plain values for JSON; of the columns only the worst, counted from 1."""
         columns = [
             {
                 "column": int(j) + 1,
@@ -33,30 +36,33 @@ class ColumnStatistics(NamedTuple):
                 "data_mean": float(self.data_mean[j]),
                 "sd": float(self.sd[j]),
                 "data_sd": float(self.data_sd[j]),
-                "z_score": float(self.z_score[j]) if np.isfinite(self.z_score[j]) else None,
+                "z_score": float(self.z_score[j]),
             }
             for j in self.worst
         ]
-        return {"num_columns": len(self.mean), "share_far": self.share_far, "worst": columns}
+        return {"num_columns": len(self.mean), "limit": self.limit, "share_far": self.share_far, "worst": columns}
 
 
 def column_statistics(
-    samples: Real[Array | np.ndarray, "S *x"], rows: Real[Array | np.ndarray, "N *y"]
+    samples: Real[Array | np.ndarray, "S *x"], rows: Real[Array | np.ndarray, "N *y"], *, seed: int = 0
 ) -> ColumnStatistics:
     r"""Mean and standard deviation of each column of x in samples and in data, and how far apart the means are.
 
-    z = (m_S - m_N) / sqrt(s_S^2 / S + s_N^2 / N); 0 where both columns are constant and equal, infinite where they are
-    constant and differ. A model that fits has |z| > 5 in almost no column; with many rows small misfits show too.
+    z = (m_S - m_N) / e, where e^2 is the larger of s_S^2 / S + s_N^2 / N and s^2 (1 / S + 1 / N), s^2 the variance of
+    all S + N rows; 0 where the means are equal. With few rows, or rare values, a model that fits can have |z| > 5: so
+    where a column has, rows and samples are exchanged at random, and what is far must be above all columns of all 999
+    exchanges. Chance alone does that with a probability of 0.001 at most. With many rows small misfits show too.
 
     Args:
         samples: x ~ p(x), S >= 2 of them, with all of its noise, not the means of p(x | z).
-        rows: the data in the same units, N >= 2 rows.
+        rows: the data in the same units, N >= 2 independent rows.
+        seed: of the exchanges.
 
     Example:
         >>> rows = np.array([[0, 1], [0, 3], [0, 2], [0, 2]])
         >>> c = column_statistics(rows + np.array([0, 1]), rows)
         >>> print(c.z_score.round(3), c.worst)
-        [0.    1.732] [1 0]
+        [0.    1.528] [1 0]
     """
     x, data = _matrix(samples, "samples"), _matrix(rows, "rows")
     _check_columns(x, data, "samples", "rows")
@@ -64,11 +70,19 @@ def column_statistics(
         raise ValueError(f"a spread needs 2 samples and 2 rows or more, got {len(x)} and {len(data)}")
     (mean, sd), (data_mean, data_sd) = _moments(x), _moments(data)
     difference = mean - data_mean
-    error = np.sqrt(sd**2 / len(x) + data_sd**2 / len(data))
-    z_score = np.divide(difference, error, out=np.copysign(np.inf, difference), where=error > 0)
-    z_score[difference == 0] = 0.0
+    n, num_rows = len(x), len(data)
+    both = n + num_rows
+    within = (n - 1) * sd**2 + (num_rows - 1) * data_sd**2
+    pooled_sd = np.sqrt((within + n * num_rows / both * difference**2) / (both - 1))
+    error = standard_error(sd, data_sd, pooled_sd, n, num_rows)
+    z_score = np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
+    limit = FAR
+    if np.max(np.abs(z_score)) > FAR:
+        chance = largest_by_chance(x, data, data_mean + n / both * difference, pooled_sd, seed=seed)
+        limit = max(FAR, math.ceil(10 * chance + 1e-6) / 10)  # as it is printed
+    share_far = float(np.mean(np.abs(z_score) > limit))
     worst = np.argsort(-np.abs(z_score), kind="stable")[:10]
-    return ColumnStatistics(mean, data_mean, sd, data_sd, z_score, float(np.mean(np.abs(z_score) > FAR)), worst)
+    return ColumnStatistics(mean, data_mean, sd, data_sd, z_score, limit, share_far, worst)
 
 
 class NearestRows(NamedTuple):
