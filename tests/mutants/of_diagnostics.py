@@ -190,9 +190,16 @@ MUTANTS = [
     (
         "rows that were trained on come first",
         DIAGNOSE,
-        'np.argsort(known, kind="stable")',
-        'np.argsort(~known, kind="stable")',
+        "np.flatnonzero(~known), COMPARED)",
+        "np.flatnonzero(known), COMPARED)",
         "unit/test_reports.py::test_rows_that_were_trained_on_are_not_held_against_samples",
+    ),
+    (
+        "the first rows of a file for rows at random",
+        DIAGNOSE,
+        "np.asarray(jax.random.permutation(key, len(rows)))",
+        "np.arange(len(rows))",
+        "unit/test_reports.py::test_a_sorted_file_does_not_accuse_samples_of_copying",
     ),
     (
         "one noise for training and held-out rows",

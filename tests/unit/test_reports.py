@@ -288,6 +288,68 @@ def test_rows_that_were_trained_on_are_not_held_against_samples(fitted, monkeypa
     assert "No check of copies" not in everything.words
 
 
+SORTED = np.random.default_rng(20).normal(size=(12_000, 5))
+SORTED[6000:] = 10 + 0.02 * SORTED[6000:]  # the second class of two, one after the other in the file
+
+
+def test_a_sorted_file_does_not_accuse_samples_of_copying(fitted):
+    """Samples of the data's own law. The first 500 held-out rows are all of the wide class, far from each other."""
+    rng = np.random.default_rng(21)
+    wide = rng.random((2, 6000, 1)) < 0.5
+    samples, train = np.where(wide, rng.normal(size=(2, 6000, 5)), 10 + 0.02 * rng.normal(size=(2, 6000, 5)))
+    content = {}
+    verdict, _ = _diagnose._copies(subject(fitted, x=SORTED), samples, train, content)
+    assert verdict.headline.startswith("No copies of training rows were found")
+    assert content["memorisation"]["num_held_out"] == 500
+    assert verdict.details.endswith("Rows checked: 500, drawn at random from 12,000.")
+    first, _ = _diagnose._copies(subject(fitted, x=SORTED[:500]), samples, train, {})  # negative control
+    assert first.headline.startswith("Samples are too near to training rows")
+    assert "drawn at random" not in first.details
+    # Half of the rows were trained on: 500 of the others are drawn.
+    known = np.arange(12_000) % 2 == 0
+    again, _ = _diagnose._copies(subject(fitted, x=SORTED, trained_on=known), samples, train, content)
+    assert content["memorisation"]["num_held_out"] == 500
+    assert again.details.endswith("Rows checked: 500, drawn at random from 6,000.")
+
+
+@pytest.mark.parametrize(
+    ("stage", "function", "num"),
+    [
+        ("_latent", "latent_diagnostics", 10_000),
+        ("_gaps", "gaps_by_family", 50),
+        ("_predictive", "posterior_predictive_check", 1000),
+    ],
+)
+def test_each_check_takes_rows_from_the_whole_file(fitted, monkeypatch, stage, function, num):
+    seen = []
+
+    def stop(generative, recognition, rows, key, **options):
+        seen.append((rows, options))
+        raise UnavailableError("seen")
+
+    monkeypatch.setattr(evaluate, function, stop)
+    numbers, chosen = np.arange(12_000.0)[:, None], np.arange(0, 12_000, 1 if stage == "_latent" else 2)
+    log_p = LogP("quadrature", 0, {"log_likelihood": -chosen.astype(float), "error": 0.0 * chosen})
+    with pytest.raises(UnavailableError, match="seen"):
+        getattr(_diagnose, stage)(subject(fitted, x=numbers, chosen=chosen, log_p=log_p))
+    ((rows, options),) = seen
+    rows = rows.ravel()
+    assert len(np.unique(rows)) == num
+    assert np.isin(rows, chosen).all()
+    assert abs(rows.mean() - 6000) < 5 * 12_000 / np.sqrt(12 * num)  # of the first ones: half of `num`, or `num`
+    if stage == "_gaps":  # each with its own log p(x)
+        np.testing.assert_array_equal(options["log_likelihood"], -rows)
+
+
+def test_rows_drawn_at_random_are_told(fitted, monkeypatch):
+    for stage, limit in (("_latent", "LATENT_ROWS"), ("_gaps", "GAP_ROWS"), ("_predictive", "PREDICTIVE_ROWS")):
+        for num, told in ((10, True), (100, False)):
+            monkeypatch.setattr(_diagnose, limit, num)
+            words = getattr(_diagnose, stage)(subject(fitted)).words
+            assert ("Rows checked: 10, drawn at random from 100." in words) == told
+            assert ("drawn at random" in words) == told
+
+
 @pytest.fixture(scope="module")
 def grey(fitted):
     """The same models, for pixels of 0 to 255 that are binarised at random."""
@@ -344,7 +406,7 @@ def test_each_method_says_which_rows_are_in_doubt(method, per_row, expected):
     arrays = {name: np.array(values) for name, values in per_row.items()}
     found = LogP(method, 1000, arrays | {"log_likelihood": np.full(len(expected), -5.0)})
     assert found.in_doubt.tolist() == expected
-    assert found.take(1).in_doubt.tolist() == expected[:1]
+    assert found.take(np.array([1])).in_doubt.tolist() == expected[1:2]
     np.testing.assert_array_equal(found.error, next(iter(found.per_row.values())))
 
 
@@ -467,7 +529,8 @@ def test_log_densities_are_in_the_datas_own_units():
     }
     report = make_report(fitted, rows)
     gaps = report.content["gaps"]["diagonal"]  # differences, which have no unit, of densities, which have
-    assert gaps["log_likelihood"]["mean"] == pytest.approx(log_p[:50].mean(), abs=1e-3)
+    picked = _diagnose._drawn(Subject(fitted, x, np.arange(200), None, None), np.arange(200), 50)
+    assert gaps["log_likelihood"]["mean"] == pytest.approx(log_p[picked].mean(), abs=1e-3)
     assert gaps["gap"]["mean"] == pytest.approx(gaps["log_likelihood"]["mean"] - gaps["elbo"]["mean"], abs=1e-6)
     assert 0 <= gaps["gap"]["mean"] < 3
     for found in (report.content, fitted.result["evaluation"], fitted.evaluate(rows).to_dict()):

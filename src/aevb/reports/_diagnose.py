@@ -88,19 +88,22 @@ def _latent(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Purpose.LATENT)
     # An inverse autoregressive flow needs J passes for each of the N^2 densities.
     num_aggregate = 500 if subject.fitted.architecture.posterior == "iaf" else 2000
-    d = evaluate.latent_diagnostics(*subject.models, subject.x[:LATENT_ROWS], key, num_aggregate=num_aggregate)
-    return Finding.of(d.to_dict(), evaluate.collapse_verdict(d), {"latent": d})
+    rows = _drawn(subject, np.arange(len(subject.x)), LATENT_ROWS)
+    d = evaluate.latent_diagnostics(*subject.models, subject.x[rows], key, num_aggregate=num_aggregate)
+    verdict = _told_how_drawn(evaluate.collapse_verdict(d), len(rows), len(subject.x))
+    return Finding.of(d.to_dict(), verdict, {"latent": d})
 
 
 def _gaps(subject: Subject) -> Finding:
-    rows = subject.x[subject.chosen[:GAP_ROWS]]
+    picked = _drawn(subject, np.arange(len(subject.chosen)), GAP_ROWS)
+    rows = subject.x[subject.chosen[picked]]
     key = subject.fitted.evaluation_key(Purpose.GAPS)
     # Which log p(x) is taken is decided before any value is known: the larger of two noisy ones would be too high.
     if subject.log_p is None:
         gaps = evaluate.gaps_by_family(*subject.models, rows, key, num_samples=GAP_SAMPLES)
         log_p, words = _own_log_p(gaps["full-covariance"]), "importance sampling from Gaussians of full covariance"
     else:
-        log_p, words = subject.log_p.take(GAP_ROWS), WORDS[subject.log_p.method]
+        log_p, words = subject.log_p.take(picked), WORDS[subject.log_p.method]
         value, error = log_p.per_row["log_likelihood"], log_p.error
         gaps = evaluate.gaps_by_family(
             *subject.models, rows, key, log_likelihood=value, log_likelihood_error=error, num_samples=GAP_SAMPLES
@@ -114,7 +117,7 @@ def _gaps(subject: Subject) -> Finding:
         units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
         content[family] = {name: value.to_dict() for name, value in units.means._asdict().items()}
     verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
-    return Finding.of(content, verdict, {})
+    return Finding.of(content, _told_how_drawn(verdict, len(rows), len(subject.chosen)), {})
 
 
 def _own_log_p(full: evaluate.InferenceGaps) -> LogP:
@@ -145,8 +148,10 @@ def _calibration(subject: Subject) -> Finding:
 
 def _predictive(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Purpose.PREDICTIVE)
-    check = evaluate.posterior_predictive_check(*subject.models, subject.x[subject.chosen[:PREDICTIVE_ROWS]], key)
-    return Finding.of(check.to_dict(), evaluate.predictive_verdict(check), {})
+    rows = _drawn(subject, subject.chosen, PREDICTIVE_ROWS)
+    check = evaluate.posterior_predictive_check(*subject.models, subject.x[rows], key)
+    verdict = _told_how_drawn(evaluate.predictive_verdict(check), len(rows), len(subject.chosen))
+    return Finding.of(check.to_dict(), verdict, {})
 
 
 def _generation(subject: Subject) -> Finding:
@@ -171,17 +176,32 @@ def _generation(subject: Subject) -> Finding:
 def _copies(
     subject: Subject, samples: np.ndarray, train: np.ndarray, content: dict[str, Any]
 ) -> tuple[evaluate.Verdict, np.ndarray]:
-    """Of the held-out rows those come first that the model was not trained on."""
+    """Held against held-out rows that the model was not trained on; where these are few, others fill up."""
     known = np.zeros(len(subject.x), bool) if subject.trained_on is None else subject.trained_on
-    held_out = np.argsort(known, kind="stable")[:COMPARED]
+    new = _drawn(subject, np.flatnonzero(~known), COMPARED)
+    held_out = np.concatenate([new, _drawn(subject, np.flatnonzero(known), COMPARED - len(new))])
     near = evaluate.nearest_rows(samples[:COMPARED], train, held_out=subject.x[held_out])
     try:
         content["memorisation"] = evaluate.memorisation(near, known[held_out])._asdict()
         verdict = evaluate.memorisation_verdict(near, known[held_out])
+        verdict = _told_how_drawn(verdict, len(new), int(np.sum(~known)))
     except UnavailableError as error:
         content["memorisation"] = {"left_out": str(error)}
         verdict = evaluate.Verdict("No check of copies.", f"The reason: {error}.")
     return verdict, train[near.row_index[:, 0]]
+
+
+def _drawn(subject: Subject, rows: np.ndarray, num: int) -> np.ndarray:
+    """At most `num` of the rows, drawn with a fixed key: the first ones of a file may be all of one class."""
+    key = jax.random.fold_in(subject.fitted.evaluation_key(Purpose.CHOICE), 1)  # not with the key of `chosen`
+    return rows[np.sort(np.asarray(jax.random.permutation(key, len(rows)))[:num])]
+
+
+def _told_how_drawn(verdict: evaluate.Verdict, num: int, total: int) -> evaluate.Verdict:
+    if num == total:
+        return verdict
+    told = f"Rows checked: {num:,}, drawn at random from {total:,}."
+    return verdict._replace(details=f"{verdict.details} {told}".strip())
 
 
 def _at_least_two(x: np.ndarray) -> None:

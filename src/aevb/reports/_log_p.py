@@ -35,9 +35,9 @@ class LogP(NamedTuple):
     per_row: Mapping[str, np.ndarray]  # what the method tells of each row, (M,) each
     units: float = 0.0  # nats of log p(x) that are due to the data's units
 
-    def take(self, num_rows: int) -> "LogP":
-        """Of the first rows."""
-        return self._replace(per_row={name: values[:num_rows] for name, values in self.per_row.items()})
+    def take(self, index: np.ndarray) -> "LogP":
+        """Of some of the rows."""
+        return self._replace(per_row={name: values[index] for name, values in self.per_row.items()})
 
     def shifted(self, nats: float) -> "LogP":
         """With log p(x) in other units."""
