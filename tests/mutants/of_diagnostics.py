@@ -195,6 +195,13 @@ MUTANTS = [
         "unit/test_reports.py::test_rows_that_were_trained_on_are_not_held_against_samples",
     ),
     (
+        "column means are those of the scaled rows",
+        DIAGNOSE,
+        "evaluate.column_statistics(_units.made(subject.fitted, samples), subject.told)",
+        "evaluate.column_statistics(samples, subject.x)",
+        "unit/test_reports.py::test_counts_are_told_as_counts",
+    ),
+    (
         "the first rows of a file for rows at random",
         DIAGNOSE,
         "np.asarray(jax.random.permutation(key, len(rows)))",

@@ -189,7 +189,8 @@ def test_the_report_does_not_take_the_larger_of_two_estimates():
         "effective_sample_size": np.arange(10.0),
     }
     log_p = _diagnose.LogP("ais", 16, per_row)
-    found = _diagnose._gaps(_diagnose.Subject(fitted, ORTHOGONAL.rows.astype(np.float32), np.arange(10), log_p, None))
+    rows = ORTHOGONAL.rows.astype(np.float32)
+    found = _diagnose._gaps(_diagnose.Subject(fitted, rows, rows, np.arange(10), log_p, None))
     for family in ("diagonal", "full-covariance"):
         gap = found.content[family]["gap"]
         assert gap["mean"] == pytest.approx(noise.mean(), abs=1e-4)
@@ -210,7 +211,8 @@ def test_without_a_log_p_the_report_tells_how_good_its_own_is():
         evaluation_key=lambda purpose: KEY,
         log_jacobian=0.0,
     )
-    found = _diagnose._gaps(_diagnose.Subject(fitted, MILD.rows.astype(np.float32), np.arange(10), None, None))
+    rows = MILD.rows.astype(np.float32)
+    found = _diagnose._gaps(_diagnose.Subject(fitted, rows, rows, np.arange(10), None, None))
     told = found.content["log_p"]
     assert told["method"] == "importance sampling from Gaussians of full covariance"
     assert told["rows_in_doubt"] == 0

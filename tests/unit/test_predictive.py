@@ -242,6 +242,23 @@ def test_statistics_of_ones_own():
     assert c.p_values[1] == 1
 
 
+def test_statistics_in_the_datas_own_units():
+    """Of the rows as they are stored, not as an inverse makes them; of the replicates by the inverse."""
+    counts = np.random.default_rng(4).poisson(0.5, (400, 4)) * np.array([1.0, 10.0, 100.0, 1000.0])
+    x = ((counts - counts.mean(axis=0)) / counts.std(axis=0)).astype(np.float32)
+    inverse = lambda made: made * counts.std(axis=0) + counts.mean(axis=0)  # noqa: E731
+    assert np.mean(inverse(x) == 0) < np.mean(counts == 0)
+    c, scaled = check(x, num_replicates=3, stored=counts, inverse=inverse), check(x, num_replicates=3)
+    found, of_x = (dict(zip(k.names, k.observed, strict=True)) for k in (c, scaled))
+    np.testing.assert_allclose(found["share of zeros"], np.mean(counts == 0), rtol=1e-9)
+    assert found["max"] == counts.max()
+    assert of_x["share of zeros"] == 0
+    rows = [check(x, num_replicates=1, statistics={"x": lambda m, j=j: float(m[:, j].mean())}) for j in range(4)]
+    means = [k.replicated[0, 0] for k in rows]
+    both = check(x, num_replicates=1, statistics={"x": np.mean}, stored=counts, inverse=inverse)
+    np.testing.assert_allclose(both.replicated[0, 0], inverse(np.array(means)).mean(), rtol=1e-4)
+
+
 def test_the_usual_replicates_are_enough_for_the_usual_statistics():
     """A misfit of all seven can be told, corrected for their number, with the default number of replicates."""
     words = predictive_verdict(check(rows=((PROBLEM.rows - PROBLEM.mean) * 1.6 + PROBLEM.mean).astype(np.float32)[:50]))
@@ -273,6 +290,8 @@ def test_a_model_without_a_likelihood():
         ({"rows": ROWS[:0]}, "0 rows"),
         ({"num_replicates": 0}, "at least 1"),
         ({"statistics": {}}, "0 statistics"),
+        ({"stored": ROWS}, "go together; give both"),
+        ({"stored": ROWS[:9], "inverse": np.asarray}, "9 stored rows for 400 rows"),
         ({"rows": ROWS[:, :3]}, r"shape \(4,\), and the rows have shape \(3,\)"),
         ({"statistics": {"broken": lambda m: np.nan}, "num_replicates": 1}, "'broken' of the data is not a finite"),
         (

@@ -234,7 +234,9 @@ def test_what_a_family_has_not_is_left_out_with_its_reason():
 
 def subject(fitted, **changes) -> Subject:
     x = fitted.prepare(TEST)[1]
-    return Subject(fitted, x, np.arange(len(x)), None, fitted.prepare(TRAIN, part="training")[1])._replace(**changes)
+    return Subject(
+        fitted, x, TEST.reshape(100, 36), np.arange(len(x)), None, fitted.prepare(TRAIN, part="training")[1]
+    )._replace(**changes)
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError, UnavailableError])
@@ -277,7 +279,9 @@ def test_rows_that_were_trained_on_are_not_held_against_samples(fitted, monkeypa
     monkeypatch.setattr(_diagnose, "COMPARED", 40)
     trained_on = np.arange(100) < 70
     found = _diagnose._generation(subject(fitted, trained_on=trained_on)).content["memorisation"]
-    alone = _diagnose._generation(subject(fitted, x=subject(fitted).x[70:])).content["memorisation"]
+    alone = _diagnose._generation(
+        subject(fitted, x=subject(fitted).x[70:], stored=subject(fitted).stored[70:])
+    ).content["memorisation"]
     assert found == alone
     assert found["num_held_out"] == 30
     none = _diagnose._generation(subject(fitted, trained_on=np.ones(100, bool)))
@@ -331,12 +335,14 @@ def test_each_check_takes_rows_from_the_whole_file(fitted, monkeypatch, stage, f
     numbers, chosen = np.arange(12_000.0)[:, None], np.arange(0, 12_000, 1 if stage == "_latent" else 2)
     log_p = LogP("quadrature", 0, {"log_likelihood": -chosen.astype(float), "error": 0.0 * chosen})
     with pytest.raises(UnavailableError, match="seen"):
-        getattr(_diagnose, stage)(subject(fitted, x=numbers, chosen=chosen, log_p=log_p))
+        getattr(_diagnose, stage)(subject(fitted, x=numbers, stored=numbers, chosen=chosen, log_p=log_p))
     ((rows, options),) = seen
     rows = rows.ravel()
     assert len(np.unique(rows)) == num
     assert np.isin(rows, chosen).all()
     assert abs(rows.mean() - 6000) < 5 * 12_000 / np.sqrt(12 * num)  # of the first ones: half of `num`, or `num`
+    if stage == "_predictive":
+        np.testing.assert_array_equal(options["stored"].ravel(), rows)
     if stage == "_gaps":  # each with its own log p(x)
         np.testing.assert_array_equal(options["log_likelihood"], -rows)
 
@@ -348,6 +354,47 @@ def test_rows_drawn_at_random_are_told(fitted, monkeypatch):
             words = getattr(_diagnose, stage)(subject(fitted)).words
             assert ("Rows checked: 10, drawn at random from 100." in words) == told
             assert ("drawn at random" in words) == told
+
+
+def test_counts_are_told_as_counts():
+    """Statistics and column means were those of the standardised rows, and told as the data's."""
+    counts = np.random.default_rng(22).poisson(20, (300, 4)).astype(float)
+    counts[:, 0] *= np.random.default_rng(23).random(300) < 0.5
+    fitted = aevb.fit(counts, likelihood="gaussian", latent_dim=2, **SMALL | {"epochs": 3})
+    assert fitted.preprocessing.scaling == "standardize"
+    found = make_report(fitted, counts, settings=ReportSettings(num_samples=50)).content
+    observed = {name: told["observed"] for name, told in found["predictive"]["statistics"].items()}
+    assert observed["max"] == counts.max()
+    assert observed["min"] == 0
+    assert observed["mean"] == pytest.approx(counts.mean(), rel=1e-6)
+    assert observed["share of zeros"] == pytest.approx(np.mean(counts == 0), rel=1e-9)
+    replicated = {name: told["mean"] for name, told in found["predictive"]["statistics"].items()}
+    assert replicated["mean"] == pytest.approx(counts.mean(), rel=0.1)
+    assert replicated["share of zeros"] == 0  # a Gaussian makes none
+    assert not found["predictive"]["binarised"]
+    samples = fitted.sample(2000, seed=0)
+    for told in found["generation"]["columns"]["worst"]:
+        j = told["column"] - 1
+        assert told["data_mean"] == pytest.approx(counts[:, j].mean(), rel=1e-9)
+        assert told["data_sd"] == pytest.approx(counts[:, j].std(ddof=1), rel=1e-9)
+        error = samples[:, j].std() * np.sqrt(1 / 1000 + 1 / 2000)
+        assert abs(told["mean"] - samples[:, j].mean()) < 5 * error
+
+
+def test_pixels_of_0_and_255_are_told_as_such_and_binarised_ones_as_0_and_1(fitted, grey):
+    white = (TEST * 255).astype(np.uint8)
+    scaled = dataclasses.replace(fitted.preprocessing, maximum=255.0, scaling="unit")
+    binary = dataclasses.replace(fitted, preprocessing=scaled)
+    for model, largest in ((binary, 255.0), (grey, 1.0)):
+        of = Subject(model, model.prepare(white)[1], white.reshape(100, 36), np.arange(100), None, None)
+        predictive, generation = _diagnose._predictive(of), _diagnose._generation(of)
+        told = predictive.content["statistics"]["max"]
+        assert (told["observed"], told["mean"], told["p_value"]) == (largest, largest, 1.0)
+        column = generation.content["columns"]["worst"][0]
+        assert column["data_mean"] == pytest.approx(largest * TEST.reshape(100, 36)[:, column["column"] - 1].mean())
+        assert abs(column["mean"] - column["data_mean"]) < 0.5 * largest
+        assert ("binarised, 0 and 1" in predictive.words) == (largest == 1)
+        assert predictive.content["binarised"] == generation.content["columns"]["binarised"] == (largest == 1)
 
 
 @pytest.fixture(scope="module")
@@ -529,7 +576,7 @@ def test_log_densities_are_in_the_datas_own_units():
     }
     report = make_report(fitted, rows)
     gaps = report.content["gaps"]["diagonal"]  # differences, which have no unit, of densities, which have
-    picked = _diagnose._drawn(Subject(fitted, x, np.arange(200), None, None), np.arange(200), 50)
+    picked = _diagnose._drawn(Subject(fitted, x, rows, np.arange(200), None, None), np.arange(200), 50)
     assert gaps["log_likelihood"]["mean"] == pytest.approx(log_p[picked].mean(), abs=1e-3)
     assert gaps["gap"]["mean"] == pytest.approx(gaps["log_likelihood"]["mean"] - gaps["elbo"]["mean"], abs=1e-6)
     assert 0 <= gaps["gap"]["mean"] < 3

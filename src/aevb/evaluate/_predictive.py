@@ -107,6 +107,8 @@ def posterior_predictive_check(
     num_replicates: int = 299,
     kind: Kind = "posterior",
     batch_size: int = 500,
+    stored: Real[np.ndarray, "M *y"] | None = None,
+    inverse: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> PredictiveCheck:
     r"""Whether data that the model makes look like the data (Gelman, Meng & Stern 1996; Rubin 1984).
 
@@ -132,11 +134,14 @@ def posterior_predictive_check(
             p-value must be able to fall to 0.05 / S: R >= 40 S - 1. The default is enough for seven.
         kind: where z comes from.
         batch_size: rows at once; does not change the result beyond rounding.
+        stored: the same rows in the data's own units, for the statistics; None: `rows`.
+        inverse: from x to these units, for the replicates' rows; goes with `stored`.
 
     Raises:
         UnavailableError: the model has no `likelihood` to draw x from given z (use the kind "prior"), or a statistic of
             the data or of a replicate is no finite number.
-        ValueError: no rows, no replicates, no statistics, or rows of another shape than the model's x.
+        ValueError: no rows, no replicates, no statistics, rows of another shape than the model's x, other units of the
+            rows than of the replicates.
 
     Example:
         >>> from aevb.models import BernoulliGenerative, GaussianRecognition
@@ -153,6 +158,10 @@ def posterior_predictive_check(
         raise ValueError(f"num_replicates must be at least 1, got {num_replicates}")
     if len(rows) == 0:
         raise ValueError("there are 0 rows to check")
+    if (stored is None) != (inverse is None):
+        raise ValueError("stored rows and the inverse that gives replicates their units go together; give both")
+    if stored is not None and len(stored) != len(rows):
+        raise ValueError(f"{len(stored)} stored rows for {len(rows)} rows")
     if kind == "posterior" and not isinstance(generative, AbstractPriorLikelihood):
         raise UnavailableError(
             f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
@@ -166,11 +175,12 @@ def posterior_predictive_check(
         raise ValueError("there are 0 statistics to compute; give one or more by name, or None for the usual ones")
     fn = _replicate_row if kind == "posterior" else _ancestral_row
 
-    observed = _compute(chosen, np.asarray(rows, jnp.result_type(float)), "the data")
+    data = np.asarray(rows, jnp.result_type(float)) if stored is None else stored
+    observed = _compute(chosen, data, "the data")
     replicated = np.empty((num_replicates, len(chosen)))
     for r in range(num_replicates):
         x_rep = map_rows(fn, (generative, recognition), rows, jax.random.fold_in(key, r), batch_size=batch_size)
-        replicated[r] = _compute(chosen, x_rep, f"replicate {r + 1}")
+        replicated[r] = _compute(chosen, inverse(x_rep) if inverse else x_rep, f"replicate {r + 1}")
 
     above, below = np.sum(replicated >= observed, axis=0), np.sum(replicated <= observed, axis=0)
     p_values = np.minimum(2 * (1 + np.minimum(above, below)) / (num_replicates + 1), 1.0)

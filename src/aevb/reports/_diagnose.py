@@ -13,6 +13,7 @@ from aevb.errors import UnavailableError
 from aevb.fitted import FittedModel, Purpose
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
+from . import _units
 from ._log_p import LogP, Progress
 from ._settings import GAP_ROWS, WORDS
 
@@ -30,10 +31,16 @@ class Subject(NamedTuple):
 
     fitted: FittedModel
     x: np.ndarray  # held-out rows as the models see them, (N, D)
+    stored: np.ndarray  # and as they are stored, (N, D)
     chosen: np.ndarray  # of those that log p(x) was estimated on, (M,)
     log_p: LogP | None  # of these
     train: np.ndarray | None  # training rows as the models see them
     trained_on: np.ndarray | None = None  # (N,), which of the held-out rows the model was trained on after all
+
+    @property
+    def told(self) -> np.ndarray:
+        """(N, D), the held-out rows in the units of the report."""
+        return _units.told(self.fitted, self.stored, self.x)
 
     @property
     def models(self) -> tuple[AbstractGenerativeModel, AbstractRecognitionModel]:
@@ -149,9 +156,16 @@ def _calibration(subject: Subject) -> Finding:
 def _predictive(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Purpose.PREDICTIVE)
     rows = _drawn(subject, subject.chosen, PREDICTIVE_ROWS)
-    check = evaluate.posterior_predictive_check(*subject.models, subject.x[rows], key)
-    verdict = _told_how_drawn(evaluate.predictive_verdict(check), len(rows), len(subject.chosen))
-    return Finding.of(check.to_dict(), verdict, {})
+    check = evaluate.posterior_predictive_check(
+        *subject.models,
+        subject.x[rows],
+        key,
+        stored=subject.told[rows],
+        inverse=lambda x: _units.made(subject.fitted, x),
+    )
+    verdict = _told_in_units(subject, evaluate.predictive_verdict(check))
+    verdict = _told_how_drawn(verdict, len(rows), len(subject.chosen))
+    return Finding.of({**check.to_dict(), "binarised": _units.is_binarised(subject.fitted)}, verdict, {})
 
 
 def _generation(subject: Subject) -> Finding:
@@ -161,9 +175,11 @@ def _generation(subject: Subject) -> Finding:
     broken = np.count_nonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
     if broken:
         raise UnavailableError(f"{broken} of {len(samples):,} samples of the model hold a value that is not finite")
-    columns = evaluate.column_statistics(samples, subject.x)
+    columns = evaluate.column_statistics(_units.made(subject.fitted, samples), subject.told)
     content: dict[str, Any] = {"num_samples": len(samples), "columns": columns.to_dict()}
-    verdict, pictured = evaluate.columns_verdict(columns, subject.fitted.columns), {"samples": samples}
+    content["columns"]["binarised"] = _units.is_binarised(subject.fitted)
+    verdict = _told_in_units(subject, evaluate.columns_verdict(columns, subject.fitted.columns))
+    pictured = {"samples": samples}
     if subject.train is not None:
         copies, nearest = _copies(subject, samples, subject.train, content)
         # Whether rows are copied comes first: it is the graver question.
@@ -202,6 +218,13 @@ def _told_how_drawn(verdict: evaluate.Verdict, num: int, total: int) -> evaluate
         return verdict
     told = f"Rows checked: {num:,}, drawn at random from {total:,}."
     return verdict._replace(details=f"{verdict.details} {told}".strip())
+
+
+def _told_in_units(subject: Subject, verdict: evaluate.Verdict) -> evaluate.Verdict:
+    """Values with a word on what they are, where these are not those of the file."""
+    if not (verdict.details and _units.is_binarised(subject.fitted)):
+        return verdict
+    return verdict._replace(details=f"{verdict.details} {_units.BINARISED}")
 
 
 def _at_least_two(x: np.ndarray) -> None:

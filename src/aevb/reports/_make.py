@@ -143,7 +143,7 @@ def make_report(
     if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
         better = score - yardstick
         content["over_independent_columns"] = evaluate.mean(better).to_dict()
-    findings = _findings(Subject(fitted, x, index, as_seen, train, known), settings, on_progress)
+    findings = _findings(Subject(fitted, x, dataset.rows, index, as_seen, train, known), settings, on_progress)
     content |= {name: finding.content for name, finding in findings.items()}
     answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]
