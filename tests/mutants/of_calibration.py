@@ -164,6 +164,13 @@ MUTANTS = [
         f"{SENTENCES}predictive_checks",
     ),
     (
+        "statistics that tell nothing are counted",
+        CHECK_WORDS,
+        "tested, replicates = np.flatnonzero(check.tested)",
+        "tested, replicates = np.arange(len(check.names))",
+        f"{SENTENCES}predictive_checks",
+    ),
+    (
         "no correction for three readings",
         CHECK_WORDS,
         "min(1.0, 3 * p)",

@@ -371,6 +371,7 @@ def test_counts_are_told_as_counts():
     replicated = {name: told["mean"] for name, told in found["predictive"]["statistics"].items()}
     assert replicated["mean"] == pytest.approx(counts.mean(), rel=0.1)
     assert replicated["share of zeros"] == 0  # a Gaussian makes none
+    assert found["predictive"]["statistics"]["share of zeros"]["p_value"] < 0.05 / 7  # tested, and a misfit
     assert not found["predictive"]["binarised"]
     samples = fitted.sample(2000, seed=0)
     for told in found["generation"]["columns"]["worst"]:

@@ -233,11 +233,13 @@ def test_sentences_on_calibration():
 # --- predictive checks ------------------------------------------------------------------------------------------------
 
 
-def predictive(p_values, num_replicates=299) -> PredictiveCheck:
+def predictive(p_values, num_replicates=299, same=0) -> PredictiveCheck:
+    """The last statistics of these are the same number everywhere."""
     s = len(p_values)
     one = np.ones(s)
     names = tuple("abcdefghij"[:s])
     made = np.ones((num_replicates, s))
+    made[:, s - same :] = 5
     return PredictiveCheck("posterior", names, 5 * one, made, one, 0.1 * one, np.ones((s, 3)), np.array(p_values))
 
 
@@ -246,6 +248,8 @@ def test_sentences_on_predictive_checks():
         predictive_verdict(predictive([0.02] + 6 * [0.5])),
         predictive_verdict(predictive([2 / 300] + 6 * [0.5])),
     )
+    alike, found = (predictive_verdict(predictive([p, *4 * [0.5], 1.0, 1.0], same=2)) for p in (0.02, 0.01))
+    fewer, nothing = (predictive_verdict(predictive(7 * [1.0], 100, same=same)) for same in (2, 7))
     both, few = predictive_verdict(predictive([0.001, 0.002])), predictive_verdict(predictive(7 * [0.5], 100))
     for sentence, words, other in (
         ("No misfit was found in 7 statistics of replicated data (least p-value 0.02).", good, bad),
@@ -257,6 +261,13 @@ def test_sentences_on_predictive_checks():
         ("2 of 2 statistics of the data are not reproduced: a, b.", both, bad),
         ("100 replicated data sets are too few to test 7 statistics at once.", few, good),
         ("Make 279 or more, so that a p-value can be below 0.0071.", few, good),
+        ("No misfit was found in 5 statistics of replicated data (least p-value 0.02).", alike, good),
+        ("Checked: a, b, c, d, e. All 5 are tested at once: limit 0.01 for each p-value, 5 % together.", alike, good),
+        ("Not tested, the same number in the data and in all replicated data: f, g.", alike, good),
+        ("1 of 5 statistics of the data is not reproduced: a.", found, bad),
+        ("Not tested, the same number in the data and in all replicated data: f, g.", found, bad),
+        ("Make 199 or more, so that a p-value can be below 0.01. Not tested", fewer, few),
+        ("No statistic of the data could be tested. Not tested, the same number", nothing, alike),
     ):
         assert sentence in str(words)
         assert sentence not in str(other)

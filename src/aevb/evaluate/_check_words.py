@@ -70,26 +70,35 @@ def calibration_verdict(calibration: Calibration) -> Verdict:
 def predictive_verdict(check: PredictiveCheck) -> Verdict:
     """Which statistics of the data the model does not reproduce: all tested at once, at 5 % together (Bonferroni).
 
+    One that is the same number in the data and in all replicates tests nothing, and is not counted.
+
     Example:
         >>> one, made = np.ones(1), np.ones((99, 1))
         >>> check = PredictiveCheck("prior", ("sd",), 5 * one, made, one, 0 * one, made[:3].T, 0.02 * one)
         >>> print(predictive_verdict(check).headline)
         1 of 1 statistics of the data is not reproduced: sd.
     """
-    num, replicates = len(check.names), len(check.replicated)
+    tested, replicates = np.flatnonzero(check.tested), len(check.replicated)
+    num = len(tested)
+    same = ", ".join(check.names[i] for i in np.flatnonzero(~check.tested))
+    not_tested = f"Not tested, the same number in the data and in all replicated data: {same}." if same else ""
+    if num == 0:
+        return Verdict("No statistic of the data could be tested.", not_tested)
     limit = _PREDICTIVE_ALPHA / num
     needed = math.ceil(2 * num / _PREDICTIVE_ALPHA - 1e-9) - 1
     if replicates < needed:
         return Verdict(
             f"{replicates} replicated data sets are too few to test {num} statistics at once.",
-            f"Make {needed:,} or more, so that a p-value can be below {limit:.2g}.",
+            f"Make {needed:,} or more, so that a p-value can be below {limit:.2g}. {not_tested}".rstrip(),
         )
     how = f"All {num} are tested at once: limit {limit:.2g} for each p-value, {100 * _PREDICTIVE_ALPHA:.0f} % together."
-    bad = [i for i, p in enumerate(check.p_values) if p <= limit * (1 + 1e-9)]
+    how = f"{how} {not_tested}".rstrip()
+    bad = [i for i in tested if check.p_values[i] <= limit * (1 + 1e-9)]
     if not bad:
         return Verdict(
-            f"No misfit was found in {num} statistics of replicated data (least p-value {check.p_values.min():.2g}).",
-            f"Checked: {', '.join(check.names)}. {how} Other statistics may differ.",
+            f"No misfit was found in {num} statistics of replicated data (least p-value "
+            f"{check.p_values[tested].min():.2g}).",
+            f"Checked: {', '.join(check.names[i] for i in tested)}. {how} Other statistics may differ.",
         )
     parts = [
         f"{check.names[i]}: {check.observed[i]:.4g} in the data, {check.mean[i]:.4g} ± {check.sd[i]:.2g} in replicated "

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from aevb.errors import UnavailableError
 from aevb.models import (
@@ -79,6 +79,11 @@ class PredictiveCheck(NamedTuple):
     quantiles: Float[np.ndarray, "S 3"]  # at `QUANTILES`: 2.5 %, 50 %, 97.5 %
     p_values: Float[np.ndarray, " S"]  # two-sided; never below 2 / (R + 1)
 
+    @property
+    def tested(self) -> Bool[np.ndarray, " S"]:
+        """Whether a statistic tells anything: not where it is the same number in the data and in all replicates."""
+        return np.any(self.replicated != self.observed, axis=0)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, one entry per statistic."""
         return {
@@ -91,6 +96,7 @@ class PredictiveCheck(NamedTuple):
                     "sd": float(self.sd[s]),
                     "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, self.quantiles[s], strict=True)},
                     "p_value": float(self.p_values[s]),
+                    "tested": bool(self.tested[s]),
                 }
                 for s, name in enumerate(self.names)
             },
