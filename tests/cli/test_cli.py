@@ -445,7 +445,7 @@ def test_ctrl_c_does_not_wait_for_the_device(run: Path, digits: Path) -> None:
         process.kill()
         _, error = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on from there" in error
+    assert "stopped by Ctrl-C before this command had done a row of log p(x)" in error
     assert "Traceback" not in error
 
 
@@ -603,6 +603,30 @@ def test_ctrl_c_while_figures_are_drawn_leaves_the_result(table: Table, tmp_path
     assert "stopped by Ctrl-C while drawing figures; the trained model is in" in err
     assert f"aevb plot {tmp_path / 'r'}" in err
     assert "ELBO" in out
+
+
+def test_ctrl_c_says_which_rows_of_log_p_are_kept(table: Table, tmp_path: Path, monkeypatch) -> None:
+    """They went when the last one was done, while it was said that they are kept."""
+
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "r"
+    shutil.copytree(table.run, run)
+    monkeypatch.setattr(aevb.evaluate, "latent_diagnostics", stop)
+    args = ["evaluate", run, "--method", "is", "--num-samples", "40"]
+    _, _, err = interrupted(*args, monkeypatch=monkeypatch)
+    assert "log p(x) of 40 rows is kept, and the same command goes on from there" in err
+    monkeypatch.undo()
+    done = command(*args)
+    assert done.code == 0
+    assert "log p(x), 40 of 40 rows are done already" in done.err
+    assert not list(run.glob(".unfinished-*"))
+    monkeypatch.setattr(aevb.evaluate, "latent_diagnostics", stop)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    _, _, err = interrupted(*args, monkeypatch=monkeypatch)
+    assert "log p(x) of 40 rows was done and is lost" in err
+    assert "goes on" not in err
 
 
 def test_ctrl_c_within_a_callback_is_not_lost(table: Table, monkeypatch) -> None:

@@ -86,7 +86,7 @@ MUTANTS = [
     ),
     (
         "an unfinished file of other settings is taken",
-        LOG_P,
+        UNFINISHED,
         "hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode())",
         "hashlib.sha256()",
         INTERRUPTED,

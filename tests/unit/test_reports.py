@@ -167,6 +167,7 @@ def test_an_interrupted_evaluation_goes_on(fitted, tmp_path, monkeypatch):
     assert started[0] == 60
     for name, values in whole.per_row.items():
         np.testing.assert_array_equal(resumed.per_row[name], values, err_msg=name)
+    resumed.unfinished.discard()
     assert not list(tmp_path.iterdir())
     # Other settings do not take those rows for theirs.
     with pytest.raises(KeyboardInterrupt):
@@ -177,6 +178,36 @@ def test_an_interrupted_evaluation_goes_on(fitted, tmp_path, monkeypatch):
         on_progress=lambda stage, done, total: started.append(done) if stage == "log p(x)" else None,
     )  # fmt: skip
     assert started[0] == 0
+
+
+def test_what_is_done_is_kept_until_the_report_is_written(fitted, tmp_path, monkeypatch):
+    """The rows went when the last of them was done, and what came after them could still be interrupted."""
+    settings = ReportSettings(method="ais", num_samples=2, num_distributions=5, num_rows=4, num_simulated=3)
+    whole = make_report(fitted, TEST, settings=dataclasses.replace(settings, diagnostics=False))
+    kept, page = tmp_path / "kept", tmp_path / "page"
+    kept.mkdir(), page.mkdir()
+
+    def stop(stage, done, total):
+        if stage == "latent":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_report(fitted, TEST, settings=settings, unfinished=kept, on_progress=stop)
+    for name in ("importance_sampling", "annealed_importance_sampling", "bidirectional_gap"):
+        monkeypatch.setattr(evaluate, name, lambda *args, **options: pytest.fail("it is computed anew"))
+    monkeypatch.setattr(make_module, "diagnose", lambda subject, on_progress: {})
+    started = []
+    resumed = make_report(
+        fitted, TEST, settings=settings, unfinished=kept,
+        on_progress=lambda stage, done, total: started.append((stage, done)),
+    )  # fmt: skip
+    assert ("log p(x)", 4) in started
+    for name, values in whole.per_row.items():
+        np.testing.assert_array_equal(resumed.per_row[name], values, err_msg=name)
+    assert resumed.content["bidirectional_gap"] == whole.content["bidirectional_gap"]
+    assert len(list(kept.iterdir())) == 2
+    save_report(resumed, page, "r")
+    assert not list(kept.iterdir())
 
 
 def test_blocks_do_not_change_the_result(fitted, monkeypatch):

@@ -125,8 +125,16 @@ def evaluate(args: argparse.Namespace) -> int:
     run = _directory(args.run)
     if args.output and not args.quick:
         RunDirectory.create(_output.check_directory(args.output))  # a taken one is told before the work is done
+    rows_done = 0
     try:
-        with make_stages(quiet=args.json) as on_progress:
+        with make_stages(quiet=args.json) as show:
+
+            def on_progress(stage: str, done: int, total: int) -> None:
+                nonlocal rows_done
+                if stage == "log p(x)":
+                    rows_done = done
+                show(stage, done, total)
+
             report = in_background(
                 make_report,
                 fitted,
@@ -138,15 +146,14 @@ def evaluate(args: argparse.Namespace) -> int:
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "stopped by Ctrl-C; rows of log p(x) that samples were drawn for are kept, and the same command goes on "
-            "from there"
-        ) from None
+        raise KeyboardInterrupt(_rows_kept(rows_done, run)) from None
     if args.json:
         print(json.dumps(report.content, indent=2), flush=True)
     else:
         _tables.print_report(report)  # before the files, which a full disk may refuse
-    if not args.quick:
+    if args.quick:
+        report.unfinished.discard()
+    else:
         where = Path(args.output) if args.output else RunDirectory.create_numbered(run, "evaluation").path
         files = save_report(report, where, str(args.run), on_failure=_say)
         if not args.json:
@@ -286,6 +293,16 @@ def _left_behind(run: RunDirectory | None, doing: str) -> str:
         again = f"; finish with: aevb plot {run.path}" if doing == "drawing figures" else ""
         return f"stopped by Ctrl-C while {doing}; the trained model is in {run.model}{again}"
     return f"stopped by a second Ctrl-C; no model was saved, and {run.path} can be removed"
+
+
+def _rows_kept(rows_done: int, run: Path) -> str:
+    """What an interrupted evaluation leaves behind."""
+    if not rows_done:
+        return "stopped by Ctrl-C before this command had done a row of log p(x)"
+    rows = f"log p(x) of {rows_done:,} row{'' if rows_done == 1 else 's'}"
+    if not any(run.glob(".unfinished-*")):
+        return f"stopped by Ctrl-C; {rows} was done and is lost, for {run} could not be written to"
+    return f"stopped by Ctrl-C; {rows} is kept, and the same command goes on from there"
 
 
 def _directory(run: str) -> Path:

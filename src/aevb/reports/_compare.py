@@ -12,6 +12,7 @@ from aevb.fitted import FittedModel, Purpose
 from ._facts import data_kind
 from ._log_p import LogP, log_p_of_rows
 from ._settings import ReportSettings
+from ._unfinished import Unfinished
 
 
 class Compared(NamedTuple):
@@ -82,7 +83,8 @@ def compare(
             settings = ReportSettings("quadrature") if exact else ReportSettings("is", num_samples)
             settings = settings.resolved(len(x), quadrature=exact)
             method = settings.method
-            per_row = log_p_of_rows(model, x, model.evaluation_key(Purpose.IMPORTANCE), settings)
+            key = model.evaluation_key(Purpose.IMPORTANCE)
+            per_row = log_p_of_rows(model, x, key, settings, unfinished=Unfinished(None))
             found = LogP(method, settings.num_samples or 0, per_row).shifted(model.log_jacobian)
             log_p, in_doubt = found.per_row["log_likelihood"], int(found.in_doubt.sum())
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt))

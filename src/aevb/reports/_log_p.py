@@ -1,22 +1,17 @@
 """log p(x) row by row, in blocks: with progress, and with a file from which an interrupted run goes on."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from aevb import evaluate
-from aevb._container import read_container, write_container
-from aevb.errors import ModelFileError
+from aevb.errors import OutputError
 from aevb.fitted import FittedModel
 
 from ._settings import ReportSettings
+from ._unfinished import Unfinished, digest_of
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -90,7 +85,7 @@ def log_p_of_rows(
     key: PRNGKeyArray,
     settings: ReportSettings,
     *,
-    unfinished: Path | None = None,
+    unfinished: Unfinished,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> dict[str, np.ndarray]:
     """The per-row arrays of the method's result, by name; each of shape (N,), in nats where it is a log-likelihood.
@@ -102,7 +97,7 @@ def log_p_of_rows(
         x: rows as the models see them.
         key: of the samples.
         settings: resolved ones; the method is not "elbo".
-        unfinished: directory for the rows that are done, until all are. None: an interruption loses them.
+        unfinished: keeps the rows that are done, also when all are: what follows may be interrupted, too.
         on_progress: called after each block.
 
     Raises:
@@ -110,8 +105,8 @@ def log_p_of_rows(
         OutputError: `unfinished` cannot be written.
     """
     block = _block_size(fitted, settings)
-    path = None if unfinished is None else unfinished / f".unfinished-{_digest(fitted, x, key, settings)}.safetensors"
-    parts = _read(path)
+    digest = digest_of(fitted, x, key, settings)
+    parts = [kept] if (kept := unfinished.read(digest)) else []
     done = sum(len(next(iter(part.values()))) for part in parts)
     on_progress("log p(x)", done, len(x))
     while done < len(x):
@@ -122,12 +117,12 @@ def log_p_of_rows(
         found = _method(fitted, filled, key, settings, done)
         parts.append({name: values[: len(rows)] for name, values in found.items()})
         done += len(rows)
-        if path is not None and done < len(x):
-            write_container(path, {"kind": "rows that are done"}, _joined(parts))
+        try:
+            unfinished.keep(digest, _joined(parts))
+        except OutputError:
+            if done < len(x):  # else all is done and can be shown
+                raise
         on_progress("log p(x)", done, len(x))
-    if path is not None:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
     return _joined(parts)
 
 
@@ -159,24 +154,6 @@ def _block_size(fitted: FittedModel, settings: ReportSettings) -> int:
     if settings.method == "is":
         return int(np.clip(500_000 // settings.num_samples // 20 * 20, 20, 10_000))
     return 10
-
-
-def _digest(fitted: FittedModel, x: np.ndarray, key: PRNGKeyArray, settings: ReportSettings) -> str:
-    """Of all that the result depends on."""
-    digest = hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(x).tobytes() + str(x.dtype).encode())
-    for leaf in jax.tree.leaves((fitted.generative, fitted.recognition, jax.random.key_data(key))):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read(path: Path | None) -> list[dict[str, np.ndarray]]:
-    if path is None or not path.exists():
-        return []
-    try:
-        return [read_container(path)[1]]
-    except ModelFileError:  # cut or altered: the rows are computed anew
-        return []
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

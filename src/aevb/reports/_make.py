@@ -1,6 +1,7 @@
 """Everything that can be said about a fitted model on some rows, in one object."""
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from aevb import evaluate
 from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
 from aevb.data import load as load_data
-from aevb.errors import ConfigError, UnavailableError
+from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
 
 from ._diagnose import Finding, Subject, diagnose
@@ -18,6 +19,7 @@ from ._facts import as_json, data_kind, versions
 from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
+from ._unfinished import Unfinished, digest_of
 from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
 
 LOWEST = 20  # rows that are listed
@@ -46,6 +48,7 @@ class Report:
     calibration: evaluate.Calibration | None
     samples: np.ndarray | None  # ancestral samples with their noise as the models see them
     nearest: np.ndarray | None  # the training row nearest to each of the first samples
+    unfinished: Unfinished  # what is kept until the report is written
 
 
 def make_report(
@@ -69,7 +72,8 @@ def make_report(
         train_rows: the rows that the model was fitted to, to see whether its samples are copies of them, and whether
             some of `rows` are among them. None: that is not looked at.
         part: what the rows are called in the report.
-        unfinished: directory for the rows that are done, from which the same call goes on if it is interrupted.
+        unfinished: directory for what is done of log p(x), from which the same call goes on if it is interrupted. It
+            is kept there until `save_report` has written the report, or `report.unfinished.discard()`.
         on_progress: called with a stage's name, what is done of it, and its total.
 
     Raises:
@@ -87,6 +91,7 @@ def make_report(
     dataset, x = fitted.prepare(rows)
     train_set = None if train_rows is None else load_data(train_rows)
     settings = _applicable(settings or ReportSettings(), fitted, len(dataset))
+    kept = Unfinished(unfinished)
     units = fitted.log_jacobian
     on_progress("ELBO", 0, 1)
     estimate, kl_is_exact = fitted.elbo_of(x)
@@ -120,7 +125,7 @@ def make_report(
     if settings.method != "elbo":
         key = fitted.evaluation_key(Purpose.IMPORTANCE if settings.method == "is" else Purpose.CHAINS)
         try:
-            per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=unfinished, on_progress=on_progress)
+            per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=kept, on_progress=on_progress)
         except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
         as_seen = LogP(settings.method, settings.num_samples or 0, per_row)  # of x as the models see it
@@ -130,7 +135,7 @@ def make_report(
         if len(index) < len(dataset):  # the two are never set beside each other without a word
             content["elbo_of_these_rows"] = {**evaluate.mean(elbo[index]).to_dict(), "num_rows": len(index)}
         if settings.method == "ais" and settings.num_simulated:
-            content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, on_progress)
+            content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, kept, on_progress)
     score, scored = (per_row["log_likelihood"], index) if per_row else (elbo, np.arange(len(elbo)))
     order = np.argsort(score, kind="stable")[:LOWEST]
     numbers = np.arange(len(dataset)) if dataset.row_numbers is None else dataset.row_numbers
@@ -164,6 +169,7 @@ def make_report(
         calibration=pictured.get("calibration"),
         samples=pictured.get("samples"),
         nearest=pictured.get("nearest"),
+        unfinished=kept,
     )
 
 
@@ -237,20 +243,24 @@ def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) 
     return settings
 
 
-def _bidirectional_gap(fitted: FittedModel, settings: ReportSettings, on_progress: Progress) -> dict[str, Any]:
+def _bidirectional_gap(
+    fitted: FittedModel, settings: ReportSettings, kept: Unfinished, on_progress: Progress
+) -> dict[str, Any]:
     assert settings.num_samples is not None
-    on_progress("AIS both ways", 0, settings.num_simulated)
-    found = evaluate.bidirectional_gap(
-        fitted.generative,
-        fitted.recognition,
-        settings.num_simulated,
-        fitted.evaluation_key(Purpose.SIMULATED),
-        settings.annealing(),
-    )
-    on_progress("AIS both ways", settings.num_simulated, settings.num_simulated)
+    key, num_simulated = fitted.evaluation_key(Purpose.SIMULATED), settings.num_simulated
+    digest = digest_of(fitted, np.zeros(0), key, settings)  # no rows: it makes its own
+    if known := kept.read(digest):
+        found = evaluate.BidirectionalGap(**known)
+    else:
+        on_progress("AIS both ways", 0, num_simulated)
+        models = (fitted.generative, fitted.recognition)
+        found = evaluate.bidirectional_gap(*models, num_simulated, key, settings.annealing())
+        with suppress(OutputError):  # as in `log_p_of_rows`: all is done
+            kept.keep(digest, found._asdict())
+    on_progress("AIS both ways", num_simulated, num_simulated)
     return {
         **found.gap.to_dict(),
-        "num_simulated": settings.num_simulated,
+        "num_simulated": num_simulated,
         "lower": evaluate.mean(np.asarray(found.lower, np.float64) + fitted.log_jacobian).to_dict(),
         "upper": evaluate.mean(np.asarray(found.upper, np.float64) + fitted.log_jacobian).to_dict(),
     }

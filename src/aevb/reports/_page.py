@@ -89,6 +89,7 @@ def save_report(
     failures: list[str] = []
     figures = save_report_figures(report, directory, on_failure or failures.append)
     commit(page, lambda file: file.write(page_of(report, figures, title).encode("utf-8", "replace")))
+    report.unfinished.discard()
     if failures:
         raise OutputError("; ".join(failures))
     return [page, content, rows, *figures]
