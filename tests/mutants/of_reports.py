@@ -5,6 +5,7 @@
 
 IMPORTANCE, PSIS = "evaluate/_importance.py", "evaluate/_psis.py"
 LOG_P, COMPARE, MAKE, TEXT = "reports/_log_p.py", "reports/_compare.py", "reports/_make.py", "reports/_text.py"
+UNFINISHED = "reports/_unfinished.py"
 SAMPLING, REPORTS = "unit/test_importance.py", "unit/test_reports.py"
 
 MORE = f"{SAMPLING}::test_more_of_gives_what_all_at_once_gives"

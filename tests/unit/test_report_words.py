@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aevb.evaluate import mean
-from aevb.reports import ReportSettings
+from aevb.reports import ReportSettings, nats
 from aevb.reports._diagnose import Finding
 from aevb.reports._log_p import LogP
 from aevb.reports._sections import sections_of, what_next
@@ -187,11 +187,19 @@ def test_a_section_for_each_diagnostic_that_was_made():
 
 def test_the_gap_of_some_rows_stands_beside_that_of_all():
     """The page had three gaps between ELBO and log p(x), of different rows, and no word on it."""
-    said = gap_of_all(scores())
-    assert said == "On all 400 rows with a log p(x) the same difference is 2.000 ± 0.003."
+    gap = {"mean": 2.0, "standard_error": 0.003}
+    said = gap_of_all(scores(), gap)
+    assert said == "On all 400 rows with a log p(x) the same difference is at least 2.000 ± 0.003."
+    assert gap_of_all(scores("quadrature"), gap) == said.replace("at least ", "")
+    assert gap_of_all(scores(), None) == ""  # the section has no gap
     (section,) = sections_of({"gaps": Finding({}, "Of 50 rows.", "", {})}, {"gaps": said})
     assert section.headline == f"Of 50 rows. {said}"
-    assert gap_of_all(scores("elbo")) == ""
+    assert gap_of_all(scores("elbo"), gap) == ""
     few = scores()
     few = few._replace(elbo=few.elbo[:50], log_p=few.log_p.take(50))  # all of them were taken apart
-    assert gap_of_all(few) == ""
+    # On the same rows the section's own draws of the ELBO make another number of it.
+    of_them = few.log_p.per_row["log_likelihood"] - few.elbo
+    assert gap_of_all(few, mean(of_them).to_dict()) == ""
+    assert gap_of_all(few, mean(of_them - 0.04).to_dict()) == (
+        f"With the ELBO of the table, which is of other draws, the same difference is at least {nats(mean(of_them))}."
+    )

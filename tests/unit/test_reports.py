@@ -147,6 +147,17 @@ def test_chains_agree_with_importance_sampling(fitted, method):
     assert [line.endswith(", of 20 of the rows") for line in lines[3:5]] == [True, True]
 
 
+@pytest.mark.parametrize(("method", "least"), [("is", "at least "), ("ais", "at least "), ("quadrature", "")])
+def test_a_gap_to_an_estimate_that_is_too_low_in_expectation_is_at_least_so_large(fitted, method, least):
+    """The section on the bound said so, and the one on its gap, in the same report, did not."""
+    _, x = fitted.prepare(TEST[:10])
+    nothing, log_p = np.zeros(10), fitted.elbo_of(x)[0].bound + 2.0
+    per_row = {"log_likelihood": log_p, "effective_sample_size": nothing + 9, "khat": nothing}
+    per_row |= {"error": nothing, "standard_error": nothing}
+    found = _diagnose._gaps(Subject(fitted, x, np.arange(10), LogP(method, 16, per_row), None))
+    assert re.match(rf"The ELBO is {least}[12]\.\d+ ± ", found.headline)
+
+
 def test_an_interrupted_evaluation_goes_on(fitted, tmp_path, monkeypatch):
     monkeypatch.setattr(log_p_module, "_block_size", lambda fitted, settings: 20)
     settings = ReportSettings(method="is", num_samples=30, diagnostics=False)

@@ -21,6 +21,7 @@ def gaps_verdict(
     posterior: str,
     *,
     in_doubt: Bool[np.ndarray, " N"] | None = None,
+    lower_bound: bool = True,
 ) -> Verdict:
     """Where the bound is loose, and what may tighten it.
 
@@ -28,18 +29,21 @@ def gaps_verdict(
         gaps: of both families, with one and the same log p(x); see `gaps_by_family`.
         posterior: the name of the posterior that the model has; the advice depends on it.
         in_doubt: the rows whose log p(x) cannot be trusted. None: there is none.
+        lower_bound: whether log p(x) is too low in expectation, so that the gap is larger than it looks; True for
+            importance sampling, which `gaps_by_family` takes where no log p(x) is given.
 
     Example:
         >>> from aevb.evaluate import GapErrors
         >>> n = np.zeros(4)
         >>> g = InferenceGaps(n - 3, n - 2, n - 1, n + 1, n + 1, n + 2, n + 9, n, GapErrors(n, n, n, n, n, n))
         >>> print(gaps_verdict({"diagonal": g, "full-covariance": g}, "gaussian").headline)
-        The ELBO is 2.00 ± 0.00 nats below log p(x) (4 rows).
+        The ELBO is at least 2.00 ± 0.00 nats below log p(x) (4 rows).
     """
     gap = mean(gaps["diagonal"].gap)
+    least = "at least " if lower_bound else ""
     rows = f"({gap.num_rows} row{'' if gap.num_rows == 1 else 's'})"
     if above(gap):
-        headline = f"The ELBO is {nats(gap)} nats below log p(x) {rows}."
+        headline = f"The ELBO is {least}{nats(gap)} nats below log p(x) {rows}."
     elif below(gap):
         headline = f"The estimate of log p(x) is too low: it is {nats(minus(gap))} nats below the ELBO {rows}."
     else:
@@ -47,7 +51,7 @@ def gaps_verdict(
     share = 0.0 if in_doubt is None else float(np.mean(in_doubt))
     trusted = share <= _SHARE
     if posterior in _OWN:
-        details, advice = _parts(gaps, _OWN[posterior], trusted)
+        details, advice = _parts(gaps, _OWN[posterior], trusted, least)
     else:
         details, advice = _against_gaussians(gaps["full-covariance"], posterior)
     if not trusted:
@@ -55,7 +59,9 @@ def gaps_verdict(
     return Verdict(headline, " ".join(details), advice)
 
 
-def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, trusted: bool) -> tuple[list[str], str]:
+def _parts(
+    gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, trusted: bool, least: str
+) -> tuple[list[str], str]:
     """The encoder's part and the family's, where the posterior is one of the two families; and advice."""
     g, full = gaps[own], gaps["full-covariance"]
     gap, encoder, family = mean(g.gap), mean(g.amortisation_gap), mean(g.approximation_gap)
@@ -78,7 +84,7 @@ def _parts(gaps: Mapping[GaussianFamily, InferenceGaps], own: GaussianFamily, tr
             "or more."
         )
     elif above(family):
-        told.append(f"The {name} itself loses {nats(family)} nats: the price of the family.")
+        told.append(f"The {name} itself loses {least}{nats(family)} nats: the price of the family.")
     else:
         told.append(f"What the {name} itself loses cannot be told from zero ({nats(family)} nats).")
     if below(encoder) or below(family):

@@ -15,7 +15,7 @@ from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 
 from . import _units
 from ._log_p import LogP, Progress
-from ._settings import GAP_ROWS, WORDS
+from ._settings import GAP_ROWS, LOW, WORDS
 
 # Each is a matter of seconds to a minute for an image model.
 LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
@@ -123,7 +123,8 @@ def _gaps(subject: Subject) -> Finding:
     for family, found in gaps.items():
         units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
         content[family] = {name: value.to_dict() for name, value in units.means._asdict().items()}
-    verdict = evaluate.gaps_verdict(gaps, subject.fitted.architecture.posterior, in_doubt=in_doubt)
+    low, posterior = log_p.method in LOW, subject.fitted.architecture.posterior
+    verdict = evaluate.gaps_verdict(gaps, posterior, in_doubt=in_doubt, lower_bound=low)
     return Finding.of(content, _told_how_drawn(verdict, len(rows), len(subject.chosen)), {})
 
 

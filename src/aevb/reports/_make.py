@@ -212,7 +212,9 @@ def _words(
     )
     which = f"The rows are numbered from 0, as they stand in {dataset.name}."
     worst = Section("Which rows fit worst?", _lowest(scores), (which,), ("lowest_rows",), "lowest rows")
-    return answers, (explained, *sections_of(findings, {"gaps": gap_of_all(scores)}), worst)
+    gaps = findings["gaps"].content.get("diagonal") if "gaps" in findings else None
+    also = {"gaps": gap_of_all(scores, gaps and gaps["gap"])}
+    return answers, (explained, *sections_of(findings, also), worst)
 
 
 def _lowest(scores: Scores) -> str:

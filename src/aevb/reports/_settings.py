@@ -22,6 +22,7 @@ WORDS = {
     "ais": "annealed importance sampling",
     "hmc": "HMC and the harmonic mean (Appendix D)",
 }
+LOW = ("is", "ais")  # methods whose estimate is not above log p(x) in expectation
 GAP_ROWS = 50  # that are taken apart one by one
 _NUM_SAMPLES = {"elbo": 0, "quadrature": 0, "is": 1000, "ais": 16, "hmc": 800}
 # The Markov chain methods take seconds a row.

@@ -8,7 +8,7 @@ import numpy as np
 from aevb.evaluate import KHAT_LIMIT, above, below, mean, minus
 
 from ._log_p import LogP
-from ._settings import GAP_ROWS, KEYS, WORDS, ReportSettings
+from ._settings import GAP_ROWS, KEYS, LOW, WORDS, ReportSettings
 from ._text import nats
 
 # A share of rows with a doubtful estimate that is worth a warning.
@@ -16,8 +16,6 @@ _SHARE = 0.05
 # So many standard deviations are more than chance.
 _SIGMAS = 5.0
 _AGAINST = "a model of independent columns"
-# Methods whose estimate is not above log p(x) in expectation.
-LOW = ("is", "ais")
 
 
 class Trust(NamedTuple):
@@ -132,14 +130,23 @@ def bound_and_log_p(scores: Scores) -> str:
     return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
 
 
-def gap_of_all(scores: Scores) -> str:
-    """The same distance for the section that takes some of these rows apart, so that the two are not taken for two."""
-    if scores.log_p is None:
+def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
+    """The same distance for the section that takes some of these rows apart, so that the two are not taken for two.
+
+    Args:
+        scores: of all rows.
+        taken_apart: the distance that the section tells, of the first of these rows and an ELBO of its own; None if
+            there is none.
+    """
+    if scores.log_p is None or taken_apart is None:
         return ""
     slack = mean(scores.log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
-    if slack.num_rows <= GAP_ROWS:
+    told = f"{'at least ' if scores.log_p.method in LOW and above(slack) else ''}{nats(slack)}"
+    if slack.num_rows > GAP_ROWS:
+        return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {told}."
+    if nats(slack) == nats(taken_apart):
         return ""
-    return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {nats(slack)}."
+    return f"With the ELBO of the table, which is of other draws, the same difference is {told}."
 
 
 def _of_quadrature(log_p: LogP) -> Trust:
