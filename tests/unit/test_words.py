@@ -16,6 +16,7 @@ from aevb.evaluate import (
     column_statistics,
     columns_verdict,
     gaps_verdict,
+    mean,
     memorisation,
     memorisation_verdict,
     predictive_verdict,
@@ -31,6 +32,24 @@ def test_only_what_is_three_standard_errors_away_is_told_from_zero():
         assert above(Mean(value, error, 50)) == is_above
         assert below(Mean(-value, error, 50)) == is_above
         assert not below(Mean(value, error, 50))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "least", "most"), [(2, 235, 236.5), (3, 19, 19.5), (30, 3.2, 3.4), (10**6, 2.99, 3.01)]
+)
+def test_few_rows_tell_less_of_their_own_spread(num_rows, least, most):
+    """Student's t. Three standard errors of two rows are exceeded by chance one time in five."""
+    assert not above(Mean(least, 1.0, num_rows))
+    assert above(Mean(most, 1.0, num_rows))
+    assert not below(Mean(-least, 1.0, num_rows))
+    assert below(Mean(-most, 1.0, num_rows))
+    assert not above(Mean(most, np.nan, 1))
+
+
+def test_of_many_pairs_of_rows_of_mean_zero_none_is_told_from_zero():
+    pairs = np.random.default_rng(0).normal(size=(200, 2))
+    told = sum(above(mean(pair)) or below(mean(pair)) for pair in pairs)
+    assert told <= 5  # 0.5 are expected, and 48 were told
 
 
 def test_limits_are_rounded_to_the_side_on_which_they_stay_true():

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from ._gaps import GaussianFamily, InferenceGaps
 from ._summary import mean
-from ._words import SIGMAS, Verdict, above, below, minus, nats
+from ._words import Verdict, above, below, minus, nats, sigmas
 
 # A gap that is tight, and a share of rows without a trustworthy log p(x) that is worth a warning.
 _TIGHT, _SHARE = 0.1, 0.05
@@ -96,7 +96,7 @@ def _parts(
             if above(won)
             else f"What a full covariance would win of that cannot be told from zero ({nats(won)} nats)."
         )
-    if trusted and gap.value + SIGMAS * gap.standard_error < _TIGHT:
+    if trusted and gap.value + sigmas(gap.num_rows) * gap.standard_error < _TIGHT:
         return [*told, "The bound is tight."], ""
     difference = mean(g.amortisation_gap - g.approximation_gap)
     if above(difference) and above(encoder):

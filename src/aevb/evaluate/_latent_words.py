@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ._latent import LatentDiagnostics
-from ._words import SIGMAS, Verdict, down, up
+from ._latent import Bounds, LatentDiagnostics
+from ._words import Verdict, down, sigmas, up
 
 # A share of saturated rows that is worth a word.
 _MANY = 0.05
@@ -34,20 +34,24 @@ def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
     return Verdict(headline, " ".join(s for s in details if s), _advice(d))
 
 
+def _interval(bounds: Bounds) -> tuple[float, float]:
+    return bounds.interval(sigmas(bounds.lower.num_rows))
+
+
 def _information(d: LatentDiagnostics) -> str:
     """Between the two estimates, and never more than the KL, of which it is a part."""
-    low, high = d.mutual_information.interval(SIGMAS)
-    high = min(high, d.kl.value + SIGMAS * d.kl.standard_error)
+    low, high = _interval(d.mutual_information)
+    high = min(high, d.kl.value + sigmas(d.kl.num_rows) * d.kl.standard_error)
     if low <= 0:
         return f"what z tells about x cannot be told from zero (at most {up(high)} nats)"
     return f"z carries between {down(low)} and {up(high)} nats about x"
 
 
 def _advice(d: LatentDiagnostics) -> str:
-    low, high = d.mutual_information.interval(SIGMAS)
+    low, high = _interval(d.mutual_information)
     if d.num_active == 0 and low <= 0 and high <= _LITTLE:
         return "z is hardly used: try --kl-warmup or --free-bits."
-    if d.aggregate_kl.interval(SIGMAS)[0] > _FAR_PRIOR:
+    if _interval(d.aggregate_kl)[0] > _FAR_PRIOR:
         return "A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data."
     return ""
 
@@ -59,7 +63,7 @@ def _idle(d: LatentDiagnostics) -> str:
         return ""
     if d.num_active == 0:
         cost = f" It costs {d.kl.value:.2f} nats of KL all the same." if d.kl.value >= 0.1 else ""
-        low, high = d.mutual_information.interval(SIGMAS)
+        low, high = _interval(d.mutual_information)
         if low > 0:
             return "The posterior means hardly move with x: z tells of x by the shape of q(z | x)." + cost
         if high > _LITTLE:
@@ -90,7 +94,7 @@ def _correlated_pair(d: LatentDiagnostics) -> str:
 
 
 def _fit_of_prior(d: LatentDiagnostics) -> str:
-    low, high = d.aggregate_kl.interval(SIGMAS)
+    low, high = _interval(d.aggregate_kl)
     if low > _FAR_PRIOR:
         return (
             f"The z of data are at least {down(low)} nats from the prior: samples from p(z) may come from where few z "

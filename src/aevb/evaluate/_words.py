@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import scipy.special
+
 from ._summary import Mean
 
-# An estimate is told from zero if it is more than so many of its standard errors away from it.
-SIGMAS = 3.0
+# An estimate is told from zero if it is more than so many of its standard errors away from it, where these are known.
+_SIGMAS = 3.0
 
 
 class Verdict(NamedTuple):
@@ -21,14 +23,28 @@ class Verdict(NamedTuple):
         return " ".join(part for part in self if part)
 
 
+def sigmas(num_rows: int) -> float:
+    """The standard errors of a mean that chance exceeds as rarely as 3 where they are known (0.27 %): Student's t.
+
+    Few rows tell little of their own spread. With a single one nothing is told.
+
+    Example:
+        >>> [round(sigmas(n), 2) for n in (2, 3, 30, 10_000)]
+        [235.8, 19.21, 3.28, 3.0]
+    """
+    if num_rows < 2:
+        return math.inf
+    return float(-scipy.special.stdtrit(num_rows - 1, scipy.special.ndtr(-_SIGMAS)))
+
+
 def above(m: Mean) -> bool:
     """Told from zero, on its upper side. Never with a single row, whose spread is unknown."""
-    return m.value - SIGMAS * m.standard_error > 0
+    return m.value - sigmas(m.num_rows) * m.standard_error > 0
 
 
 def below(m: Mean) -> bool:
     """The same on its lower side."""
-    return m.value + SIGMAS * m.standard_error < 0
+    return m.value + sigmas(m.num_rows) * m.standard_error < 0
 
 
 def minus(m: Mean) -> Mean:
