@@ -316,6 +316,31 @@ def test_of_the_training_file_the_held_out_part_is_evaluated(table: Table) -> No
     assert numbers_of(done.out) == numbers_of(table.printed.out)
 
 
+def test_rows_of_another_file_are_not_taken_for_a_part_of_the_training_file(table: Table, tmp_path: Path) -> None:
+    """It was "its test part, 60 rows": they were of the file that was given as --test, and the one named has none."""
+    rows = table.file.read_text().splitlines(keepends=True)
+    train, test, run = tmp_path / "train.csv", tmp_path / "test.csv", tmp_path / "r"
+    train.write_text("".join(rows[:241]))
+    test.write_text("".join([rows[0], *rows[241:301]]))
+    fit = ["fit", train, "--test", test, *TABLE, "--epochs", "1", "--quiet"]
+    assert command(*fit, "--validation", "0", "--out", run).code == 0
+    evaluate = ["evaluate", run, "--num-samples", "0", "--quick"]
+    assert "60 rows of test" in command(*evaluate).out
+    for given in (True, False):
+        if not given:
+            test.unlink()
+        done = command(*evaluate, train)
+        assert done.code == 0
+        assert f"held out nothing of it: these are training rows; {test} was given as test data at the fit" in done.err
+        assert "240 rows of train" in done.out
+        assert "Not for new rows" in done.out
+    # What was cut off is a part of the file.
+    test.write_text("".join([rows[0], *rows[241:301]]))
+    assert command(*fit, "--validation", "0.1", "--out", tmp_path / "s").code == 0
+    done = command("evaluate", tmp_path / "s", train, "--num-samples", "0", "--quick")
+    assert "its validation part, 24 rows, was held out and is used" in done.err
+
+
 def test_other_data_are_evaluated_as_they_are_named(table: Table, tmp_path: Path) -> None:
     rows = np.loadtxt(table.file, delimiter=",", skiprows=1)[:399]  # one row less is another data set
     np.savetxt(tmp_path / "new.csv", rows, delimiter=",", header="a,b,c,d", comments="")

@@ -74,7 +74,9 @@ def rows_to_judge(fitted: FittedModel, data: str | None, *, how: str, note: Note
         return Rows(data, named, _train_rows(fitted))
     part, rows = whole.held_out
     if part == "train":
-        note(f"this model was fitted to {data}, and held out nothing of it: these are training rows")
+        given = [f"{file} was given as {name} data" for name, file in _given(fitted.config)]
+        also = f"; {' and '.join(given)} at the fit" if given else ""
+        note(f"this model was fitted to {data}, and held out nothing of it: these are training rows{also}")
     elif rows.fingerprint != named.fingerprint:
         note(
             f"this model was fitted to the training rows of {data}; its {part} part, {len(rows)} rows, was held out "
@@ -110,11 +112,14 @@ def rows_for_all(models: Sequence[tuple[str, FittedModel]], data: str | None, no
 
 
 def split_like(fitted: FittedModel, data: str) -> Splits | None:
-    """The parts of the data that a run was fitted to, if these are they: the training rows have its fingerprint."""
+    """The parts of the data that a run was fitted to, if these are they: the training rows have its fingerprint.
+
+    Rows of other files, which may have been given as validation or test data, are no part of them.
+    """
     config = fitted.config
-    alone = config.replace(early_stopping=0, test="", validation=0.0)  # with other files elsewhere, or arrays beside it
-    shared = alone.replace(validation=config.validation) if isinstance(config.validation, float) else alone
-    for candidate in (config, shared, alone):
+    whole = config.replace(early_stopping=0, test="", validation=0.0)
+    shared = [whole.replace(validation=config.validation)] if isinstance(config.validation, float) else []
+    for candidate in (*shared, whole):  # also whole, for arrays may have been given beside it
         try:
             splits = load_splits(data, candidate)
         except AevbError:
@@ -166,8 +171,14 @@ def _train_rows(fitted: FittedModel) -> Dataset | None:
 
 
 def _files(config: Config) -> list[str]:
-    files = [config.data, config.test, config.validation if isinstance(config.validation, str) else ""]
-    return [file for file in files if file and file not in NAMES]
+    files = [config.data, *(file for _, file in _given(config))]
+    return [file for file in files if file not in NAMES]
+
+
+def _given(config: Config) -> list[tuple[str, str]]:
+    """What was held out by a name of its own: the part and the name."""
+    named = {"test": config.test, "validation": config.validation if isinstance(config.validation, str) else ""}
+    return [(part, file) for part, file in named.items() if file]
 
 
 def _is_run(text: str) -> bool:
