@@ -157,7 +157,7 @@ def summary(record: Record) -> str:
 
 
 def _nats(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.2f}"
+    return "not finite" if value is None else f"{value:z.2f}"
 
 
 @contextlib.contextmanager

@@ -133,6 +133,40 @@ def test_whether_it_can_be_believed(sentence, here, there):
     assert sentence not in f"{trust(there).text} {trust(there).advice}"
 
 
+def of_one_row(method="is", **options):
+    whole = scores(method, rows=1, **options)
+    log_p = whole.log_p and whole.log_p.take(1)
+    better = None if whole.better is None else whole.better[:1]
+    content = whole.content | ({KEYS[method]: log_p.to_dict()} if log_p else {"elbo": mean([-7.0]).to_dict()})
+    return Scores(content, whole.settings, whole.elbo[:1], log_p, better)
+
+
+@pytest.mark.parametrize("method", ["quadrature", "is", "ais", "hmc", "elbo"])
+@pytest.mark.parametrize("trained", [0, 1, None])
+def test_of_one_row_there_is_no_spread_and_no_word_on_one(method, trained):
+    """It was "On these 1 row", "All 1 rows equal" and a "±" that stood nowhere."""
+    one = of_one_row(method, trained=trained, better=-0.099)
+    told = [how_good(one), believed(one, trust(one), selected=True), bound_and_log_p(one)]
+    for text in told:
+        for wrong in ("±", "1 row", "these row", "these 1", "rows equal", "-0.00", "nan"):
+            assert wrong not in text.lower(), text
+    if method != "elbo":
+        assert told[2].startswith("On this row the ELBO cannot be told from log p(x)")
+    few = scores(method)
+    if method in ("quadrature", "elbo"):
+        assert "±" in trust(few).text
+    if trained:
+        assert "Not for new rows: the row equals one that was trained on. For this row: " in told[1]
+
+
+def test_one_row_that_quadrature_leaves_in_doubt_and_one_objective():
+    assert "The ± is" in trust(scores("quadrature", error=0.1)).text
+    assert "Of one row alone" in trust(of_one_row("quadrature", error=0.1)).text
+    grey = of_one_row("elbo", content=GREY)
+    grey.content.pop("elbo")
+    assert trust(grey).text == "As an objective. Of one row alone, what another would change is not known."
+
+
 def test_an_objective_is_believed_as_one():
     grey = scores("elbo", content=GREY)
     grey.content.pop("elbo")

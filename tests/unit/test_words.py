@@ -23,6 +23,7 @@ from aevb.evaluate import (
     rank_calibration,
 )
 from aevb.evaluate._words import above, below, down, nats, up
+from aevb.reports import nats as reported
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
@@ -58,6 +59,14 @@ def test_limits_are_rounded_to_the_side_on_which_they_stay_true():
     assert (up(1e-9), down(-2.0)) == ("0.0001", "-2.0")
     assert nats(Mean(1.0, np.nan, 1)) == "1.00"
     assert nats(Mean(1.23456, 0.002, 9)) == "1.235 ± 0.002"
+
+
+def test_neither_an_error_that_is_not_known_nor_a_zero_below_zero_is_printed():
+    """`print(fitted.evaluate(rows[:1]).bound)` said -2.61 ± nan, and a report of one row a difference of -0.00."""
+    assert (str(Mean(-2.61, np.nan, 1)), str(Mean(-2.61, 0.2, 9))) == ("-2.61", "-2.61 ± 0.20")
+    assert (str(Mean(-0.001, np.nan, 1)), nats(Mean(-0.001, np.nan, 1))) == ("0.00", "0.00")
+    assert nats(Mean(-0.001, 0.02, 9)) == reported(Mean(-0.001, 0.02, 9)) == "0.00 ± 0.02"
+    assert reported({"mean": -0.001, "standard_error": None}) == "0.00"
 
 
 # --- gaps -------------------------------------------------------------------------------------------------------------

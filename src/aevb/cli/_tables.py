@@ -58,7 +58,7 @@ def _say_selected(result: Mapping[str, Any]) -> None:
 def print_evaluation(evaluation: Mapping[str, Any], part: str) -> None:
     """The ELBO and its terms, and log p(x)."""
     rows = [(what, mean, error) for what, mean, error in numbers(evaluation)]
-    _print_table(f"nats per example, {evaluation['num_rows']} rows of {part}", ("", "mean", "± s.e."), rows)
+    _print_table(f"nats per example, {_rows(evaluation['num_rows'])} of {part}", ("", "mean", "± s.e."), rows)
     console = _console()
     console.print(f"binarization {evaluation['binarization']}, scaling {evaluation['scaling']}", style="dim")
     if "grey_objective" in evaluation:
@@ -92,7 +92,7 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
             values.append(nats(line.log_p))
         values += [nats(difference), f"{100 * line.rows_better:.0f} %"] if i else ["", ""]
         rows.append((line.name, *values))
-    _print_table(f"nats per example, {n} rows of {part}; differences row by row", columns, rows, paths=True)
+    _print_table(f"nats per example, {_rows(n)} of {part}; differences row by row", columns, rows, paths=True)
     console = _console()
     if len({line.method for line in lines}) > 1:
         by = ", ".join(f"{line.name} {WORDS[line.method]}" for line in lines)
@@ -171,6 +171,10 @@ def _layers(title: str, model: eqx.Module, first: str) -> Table:
     table.add_section()
     table.add_row("total", "", "", f"{sum(leaf.size for leaf in _arrays(model)):,}")
     return table
+
+
+def _rows(num_rows: int) -> str:
+    return "1 row" if num_rows == 1 else f"{num_rows} rows"
 
 
 def _arrays(tree: Any) -> list[Any]:

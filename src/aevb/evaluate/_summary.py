@@ -18,7 +18,7 @@ class Mean(NamedTuple):
         return {"mean": self.value, "standard_error": self.standard_error if np.isfinite(self.standard_error) else None}
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ± {self.standard_error:.2f}"
+        return f"{self.value:z.2f}" + (f" ± {self.standard_error:.2f}" if np.isfinite(self.standard_error) else "")
 
 
 def mean(per_row: ArrayLike) -> Mean:

@@ -55,10 +55,10 @@ def minus(m: Mean) -> Mean:
 def nats(m: Mean) -> str:
     """With two decimals, and a third or fourth where the error is that small."""
     if not math.isfinite(m.standard_error):
-        return f"{m.value:.2f}"
+        return f"{m.value:z.2f}"
     error = m.standard_error
     decimals = 3 if 0.0005 <= error < 0.005 else 4 if 0.00005 <= error < 0.0005 else 2
-    return f"{m.value:.{decimals}f} ± {error:.{decimals}f}"
+    return f"{m.value:z.{decimals}f} ± {error:.{decimals}f}"
 
 
 def down(value: float) -> str:

@@ -115,9 +115,11 @@ def page_of(report: Report, figures: Sequence[Path], title: str) -> str:
 
 
 def _about(content: Mapping[str, Any]) -> str:
+    one = content["num_rows"] == 1
+    rows = f"{content['num_rows']:,} row{'' if one else 's'}"
     text = (
-        f"{content['num_rows']:,} rows of {content['part']}, {content['data_kind']}. Numbers are nats per row, higher "
-        "is better (but for KL and gaps); ± is the standard error over rows."
+        f"{rows} of {content['part']}, {content['data_kind']}. Numbers are nats per row, higher is better (but for KL "
+        f"and gaps){'' if one else '; ± is the standard error over rows'}."
     )
     return f"{text} {about_units(content['log_jacobian'])}".strip()
 

@@ -23,6 +23,6 @@ def cells(mean: Mapping[str, Any]) -> tuple[str, str]:
     """The mean and its standard error as text: two decimals, and a third or fourth where the error is that small."""
     value, error = mean["mean"], mean["standard_error"]
     if error is None or not np.isfinite(error):
-        return f"{value:.2f}", ""
+        return f"{value:z.2f}", ""
     decimals = 2 if error >= 0.005 else 3 if error >= 0.0005 else 4
-    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+    return f"{value:z.{decimals}f}", f"{error:.{decimals}f}"

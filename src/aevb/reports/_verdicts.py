@@ -67,9 +67,11 @@ def trust(scores: Scores) -> Trust:
     """What is known of the error of the estimate."""
     content, log_p = scores.content, scores.log_p
     if log_p is None and "elbo" in content:
-        return Trust("As a bound: the mean of log p(x) is not below it but for the ±. How far above was not estimated.")
+        one = content["num_rows"] == 1
+        what, but = ("log p(x)", "its noise") if one else ("the mean of log p(x)", "the ±")
+        return Trust(f"As a bound: {what} is not below it but for {but}. How far above was not estimated.")
     if log_p is None:
-        return Trust("As an objective. The ± is what another choice of rows would change.")
+        return Trust(f"As an objective. {_of_the_choice(content['num_rows'])}")
     match log_p.method:
         case "quadrature":
             return _of_quadrature(log_p)
@@ -81,17 +83,22 @@ def trust(scores: Scores) -> Trust:
 def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
     """The same with what the rows are: trained on, or those that chose the parameters."""
     found, total, text = scores.content["num_rows_in_training"], scores.content["num_rows"], trusted.text
+    one = total == 1
+    these = "this row" if one else "these rows"
     if found:
         some = f"All {total:,}" if found == total else f"{found:,} of the {total:,}"
-        equal = f"{some} rows equal rows that were trained on"
+        equal = "the row equals one that was trained on" if one else f"{some} rows equal rows that were trained on"
         if trained_on(scores):
-            text = f"Not for new rows: {equal}. For these rows: {text}"
+            text = f"Not for new rows: {equal}. For {these}: {text}"
         else:
             text += f" {equal}: as many as by chance, for the training rows repeat themselves, too."
     if selected:
-        text += " These rows also chose the parameters (early stopping), so new rows are expected to get less."
+        text += (
+            f" {these.capitalize()} also chose the parameters (early stopping), so new rows are expected to get less."
+        )
     if found is None:
-        text += " Whether rows among them were trained on is not known: the training rows were not given."
+        them = "it was" if one else "rows among them were"
+        text += f" Whether {them} trained on is not known: the training rows were not given."
     return text
 
 
@@ -117,8 +124,9 @@ def bound_and_log_p(scores: Scores) -> str:
     if log_p is None:
         return "Each row has a score of its own; above is their mean."
     slack = mean(log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
-    rows = f"{slack.num_rows:,} row{'' if slack.num_rows == 1 else 's'}"
-    rows = f"On {rows}, of {content['num_rows']:,}," if slack.num_rows < content["num_rows"] else f"On these {rows}"
+    one, some = slack.num_rows == 1, slack.num_rows < content["num_rows"]
+    rows = f"{slack.num_rows:,} row{'' if one else 's'}"
+    rows = f"On {rows}, of {content['num_rows']:,}," if some else "On this row" if one else f"On these {rows}"
     if above(slack):
         least = "at least " if log_p.method in LOW else ""
         return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
@@ -149,13 +157,19 @@ def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
     return f"With the ELBO of the table, which is of other draws, the same difference is {told}."
 
 
+def _of_the_choice(num_rows: int) -> str:
+    """A single row has no spread, and no ±."""
+    if num_rows == 1:
+        return "Of one row alone, what another would change is not known."
+    return "The ± is what another choice of rows would change."
+
+
 def _of_quadrature(log_p: LogP) -> Trust:
     doubtful, error = log_p.in_doubt, log_p.error
     if not doubtful.any():
         return Trust(
             f"Yes: p(x) was integrated over z on a grid that was refined to {max(float(error.max()), 0.001):.3f} nats "
-            "in every row, and samples of the encoder know of no place that it missed. The ± is what another choice of "
-            "rows would change."
+            f"in every row, and samples of the encoder know of no place that it missed. {_of_the_choice(len(error))}"
         )
     some = f"{doubtful.sum():,} of {len(error):,} rows"
     where = "rows.csv has each row's error"
@@ -168,8 +182,7 @@ def _of_quadrature(log_p: LogP) -> Trust:
     effect = float(error.sum()) / len(error)
     return Trust(
         f"To {effect:.2g} nats: p(x) was integrated over z, but in {some} the grid was not fine or wide enough, and "
-        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. The ± is what another choice of rows "
-        "would change."
+        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. {_of_the_choice(len(error))}"
     )
 
 
@@ -210,7 +223,7 @@ def _of_chains(log_p: LogP, gap: Mapping[str, Any] | None) -> Trust:
     if log_p.method == "hmc":
         return Trust(
             "That cannot be told: chains that missed a part of the posterior make the harmonic mean too low, tails "
-            "that no sample met make it too high, and the ± knows of neither.",
+            "that no sample met make it too high, and no error bar knows of either.",
             "Hold it against --method ais.",
         )
     if gap is None:
