@@ -268,6 +268,14 @@ def test_names_of_runs_never_vanish(columns: int, monkeypatch, capsys) -> None:
         assert out.count(end) == 1
 
 
+def test_importance_sampling_is_low_by_no_one_knows_how_much(capsys) -> None:
+    mean = Mean(-137.52, 0.48, 1000)
+    _tables.print_comparison(
+        [Compared(name, mean, mean, mean, mean, 0.5, 0.0, name) for name in ("quadrature", "is")], "test"
+    )
+    assert "Importance sampling is low in expectation." in " ".join(capsys.readouterr().out.split())
+
+
 def numbers_of(out: str) -> dict[str, float]:
     """The means of a printed table, by the first word of its lines."""
     found = re.findall(r"^[│ ]*(ELBO|log p\(x\)|reconstruction|KL).*?(-?\d+\.\d+)[^│]*│", out, re.MULTILINE)

@@ -96,7 +96,7 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
     console = _console()
     if len({line.method for line in lines}) > 1:
         by = ", ".join(f"{line.name} {WORDS[line.method]}" for line in lines)
-        console.print(f"log p(x) by: {by}. Importance sampling is a little low in expectation.", markup=False)
+        console.print(f"log p(x) by: {by}. Importance sampling is low in expectation.", markup=False)
     for line in lines:
         if line.rows_in_doubt:
             console.print(
