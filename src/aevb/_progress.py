@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +73,9 @@ class BarProgress(Progress):
 
     def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
         for line in describe(config, splits, directory):
-            self.say(line)
+            # Paths are left whole.
+            for part in textwrap.wrap(line, self.console.width, break_long_words=False, break_on_hyphens=False):
+                self.say(part)
         self.task = self.bar.add_task("compiling", total=config.epochs)
         self.bar.start()
 

@@ -27,7 +27,8 @@ import aevb.modelfile
 from aevb import plots
 from aevb.cli import _commands, _tables, main
 from aevb.cli._words import as_flags
-from aevb.evaluate import Mean
+from aevb.estimators import GradientStatistics
+from aevb.evaluate import EstimatorNoise, Mean
 from aevb.reports import Compared
 
 SMALL = ["--epochs", "2", "--hidden", "32", "--evaluation-samples", "20"]
@@ -274,6 +275,22 @@ def test_importance_sampling_is_low_by_no_one_knows_how_much(capsys) -> None:
         [Compared(name, mean, mean, mean, mean, 0.5, 0.0, name) for name in ("quadrature", "is")], "test"
     )
     assert "Importance sampling is low in expectation." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80, 120])
+def test_gradient_noise_fits_the_terminal(columns: int, monkeypatch, capsys) -> None:
+    """The lines were 82 and 105 characters long, however wide the terminal."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    noise = GradientStatistics(1e3, 1.2345e6, 0.01234, 9, 3, 0.01)
+    with _tables.gradient_lines(quiet=False) as show:
+        for name in ("score, leave-one-out", "sgvb-b"):
+            show(EstimatorNoise(name, 10, "elbo", {"recognition": noise, "generative": noise}))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= columns
+    assert "gradient of the bound per example: variance summed over parameters" in " ".join(out.split())
+    assert ("variance q 1.23e+06" in out) == (columns < 80)
+    for number in ("score, leave-one-out", "sgvb-b", "1.23e+06", "0.0123", "10.00"):
+        assert number in out
 
 
 def numbers_of(out: str) -> dict[str, float]:

@@ -396,6 +396,22 @@ def test_a_terminal_is_watched_and_a_pipe_is_not(monkeypatch):
     assert type(watched_progress(quiet=True)) is Progress
 
 
+def test_what_is_fitted_is_told_in_the_width_of_the_terminal(monkeypatch, capsys):
+    """The line on the model was 109 characters, and broken within its words."""
+    monkeypatch.setenv("COLUMNS", "60")
+    rows = np.random.default_rng(0).normal(size=(20, 5))
+    config = aevb.Config(latent_dim=2, hidden=(8,), validation=0.0, estimator="sgvb-b")
+    directory = "/a/path/that/is/longer/than/the/terminal/" + "w" * 40
+    with BarProgress() as progress:
+        progress.start(config, load_splits(rows, config), directory)
+    told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert directory in told  # to be copied
+    model = told[told.index(directory) + 1 :]
+    assert model[0].startswith("model 5-8-2, ")
+    assert any("estimator sgvb-b, " in line for line in model)
+    assert max(map(len, model)) <= 60
+
+
 def test_a_notebook_shows_a_model_as_a_table(images):
     shown = dataclasses.replace(images, data=dataclasses.replace(images.data, name="<b>&"))._repr_html_()
     assert "&lt;b&gt;&amp;, 54 rows of shape (4, 5)" in shown and "<b>" not in shown

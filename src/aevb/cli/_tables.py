@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,24 +112,36 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
 
 @contextlib.contextmanager
 def gradient_lines(*, quiet: bool) -> Iterator[Callable[[EstimatorNoise], None]]:
-    """A table of gradient noise whose lines appear as they are measured."""
-    columns = ("estimator", "samples", "variance q", "SNR q", "variance p", "SNR p", "ms a draw")
-    form = "{:<21}{:>8}{:>12}{:>9}{:>12}{:>9}{:>11}"
+    """A table of gradient noise whose lines appear as they are measured. Where it is too wide each estimator has its
+    numbers below it."""
+    if quiet:
+        yield lambda line: None
+        return
+    console = _console()
+    columns = ("variance q", "SNR q", "variance p", "SNR p", "ms a draw")
+    form = "{:<21}{:>8}{:>11}{:>9}{:>11}{:>9}{:>11}"
+    wide = len(form.format("", "", *columns)) <= console.width
 
     def ratio(snr: float) -> str:
         return "-" if math.isnan(snr) else f"{snr:.3g}"  # neither signal nor noise
 
     def show(line: EstimatorNoise) -> None:
         q, p = line.groups["recognition"], line.groups["generative"]
-        numbers = (f"{q.variance:.3g}", ratio(q.signal_to_noise), f"{p.variance:.3g}", ratio(p.signal_to_noise))
-        print(form.format(line.estimator, line.num_samples, *numbers, f"{1e3 * q.seconds_per_draw:.2f}"), flush=True)
+        numbers = [f"{q.variance:.3g}", ratio(q.signal_to_noise), f"{p.variance:.3g}", ratio(p.signal_to_noise)]
+        numbers.append(f"{1e3 * q.seconds_per_draw:.2f}")
+        if wide:
+            print(form.format(line.estimator, line.num_samples, *numbers), flush=True)
+        else:
+            _print_below(console, line.estimator, ("samples", *columns), (str(line.num_samples), *numbers))
+            sys.stdout.flush()
 
-    if quiet:
-        yield lambda line: None
-        return
-    print("gradient of the bound per example: variance summed over parameters, and signal-to-noise ratio |E g| / sd,")
-    print("of the recognition model q(z | x) and the generative model p(x, z). iwae and dreg climb their own bound.")
-    print(form.format(*columns))
+    console.print(
+        "gradient of the bound per example: variance summed over parameters, and signal-to-noise ratio |E g| / sd, of "
+        "the recognition model q(z | x) and the generative model p(x, z). iwae and dreg climb their own bound.",
+        markup=False,
+    )
+    if wide:
+        print(form.format("estimator", "samples", *columns))
     yield show
 
 
@@ -200,11 +213,7 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     if (widths[0] < 12 and widths[0] < max(map(len, names))) or len(set(names)) < len({row[0] for row in cells}):
         console.print(title, style="bold", markup=False)
         for name, *numbers_of_it in cells:
-            console.print(name.strip(), markup=False, overflow="fold")
-            for heading, cell in zip(columns[1:], numbers_of_it, strict=True):
-                if cell:
-                    between = " " if len(heading) + len(cell) + 3 <= console.width else "\n    "
-                    console.print(f"  {heading}{between}{cell}", markup=False)
+            _print_below(console, name.strip(), columns[1:], numbers_of_it)
         return
     table = _table(title)
     for i, (heading, width) in enumerate(zip(columns, widths, strict=True)):
@@ -212,6 +221,15 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     for name, row in zip(names, cells, strict=True):
         table.add_row(*(escape(cell) for cell in (name, *row[1:])))
     console.print(table)
+
+
+def _print_below(console: Console, name: str, headings: Sequence[str], cells: Sequence[str]) -> None:
+    """A line of a table that is too wide: the name, and each number below it."""
+    console.print(name, markup=False, overflow="fold")
+    for heading, cell in zip(headings, cells, strict=True):
+        if cell:
+            between = " " if len(heading) + len(cell) + 3 <= console.width else "\n    "
+            console.print(f"  {heading}{between}{cell}", markup=False)
 
 
 def _total(widths: Sequence[int]) -> int:
