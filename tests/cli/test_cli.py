@@ -508,6 +508,20 @@ def test_a_full_disk_is_one_line(run: Path, monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == "aevb: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.parametrize("args", [["info"], ["evaluate", "--num-samples", "0", "--quick"]], ids=lambda args: args[0])
+def test_a_reader_who_has_gone_is_told_by_the_exit_code(args: list[str], run: Path) -> None:
+    """`aevb info RUN | head -1` ended with 1, which is no code of ours."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    args = [sys.executable, "-m", "aevb", args[0], str(run), *args[1:]]
+    try:
+        done = subprocess.run(args, stdout=writer, stderr=subprocess.PIPE, env=environment(), text=True)
+    finally:
+        os.close(writer)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
 def test_plot_and_info(run: Path, tmp_path: Path, capsys) -> None:
     assert main(["plot", str(run), "-o", str(tmp_path / "figures")]) == 0
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5

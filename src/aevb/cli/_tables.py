@@ -244,5 +244,10 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `main`, where Rich would end the process with a code of its own
+
+
 def _console() -> Console:
-    return Console(highlight=False)
+    return _Console(highlight=False)
