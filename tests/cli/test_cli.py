@@ -762,6 +762,18 @@ BAD = [
     ("before the command", ["--hepl"], 2, "did you mean '--help'?"),
     ("one too many", ["info", "r", "s"], 2, "'s' is one argument too many"),
     ("swapped", ["encode", "{tmp}/ok.npy", "{run}", "-o", "{tmp}/x.npy"], 2, "aevb encode {run} {tmp}/ok.npy"),
+    (
+        "swapped, with flags",
+        ["encode", "{tmp}/ok.npy", "{run}", "-o", "z.npy"],
+        2,
+        "write: aevb encode {run} {tmp}/ok.npy -o z.npy",
+    ),
+    (
+        "swapped, flags first",
+        ["evaluate", "--quick", "--rows", "5", "{tmp}/ok.npy", "{run}"],
+        2,
+        "write: aevb evaluate --quick --rows 5 {run} {tmp}/ok.npy",
+    ),
     ("swapped, to evaluate", ["evaluate", "{tmp}/ok.npy", "{run}"], 2, "RUN and DATA are swapped"),
     ("swapped, by name", ["evaluate", "mnist", "{run}"], 2, "aevb evaluate {run} mnist"),
     ("data for a run", ["info", "{tmp}/text.csv"], 2, "text.csv is data"),

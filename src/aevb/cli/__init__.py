@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     survive_any_encoding()
     parser = make_parser()
-    args = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(words)
+    args.words = words  # for a message that says what to write in their place
     before = warnings.formatwarning, sys.unraisablehook
     warnings.formatwarning, sys.unraisablehook = _in_one_line, _keep_ctrl_c
     try:

@@ -120,7 +120,7 @@ def evaluate(args: argparse.Namespace) -> int:
         num_simulated=args.simulated,
         diagnostics=not args.quick,
     )
-    fitted = load_run("evaluate", args.run, args.data)
+    fitted = load_run(args.run, args.data, args.words)
     part, dataset, train = _rows("evaluate", args, fitted)
     run = _directory(args.run)
     if args.output and not args.quick:
@@ -163,7 +163,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """`aevb compare`."""
-    models = [(run, load_run("compare", run)) for run in args.runs]
+    models = [(run, load_run(run)) for run in args.runs]
     if args.data is not None:
         check_data("compare", args.data)
     part, dataset, _ = rows_for_all(models, args.data, _say)
@@ -178,7 +178,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def encode(args: argparse.Namespace) -> int:
     """`aevb encode`."""
-    fitted = load_run("encode", args.run, args.data)
+    fitted = load_run(args.run, args.data, args.words)
     check_data("encode", args.data)
     path = _output.check(args.output)
     latents = fitted.encode(args.data)
@@ -190,7 +190,7 @@ def encode(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> int:
     """`aevb decode`."""
-    fitted = load_run("decode", args.run, args.latents)
+    fitted = load_run(args.run, args.latents, args.words)
     check_data("decode", args.latents)
     path = _output.check(args.output)
     latents = latents_of(args.latents)
@@ -205,7 +205,7 @@ def decode(args: argparse.Namespace) -> int:
 
 def reconstruct(args: argparse.Namespace) -> int:
     """`aevb reconstruct`."""
-    fitted = load_run("reconstruct", args.run, args.data)
+    fitted = load_run(args.run, args.data, args.words)
     check_data("reconstruct", args.data)
     path = _output.check(args.output)
     _output.write(path, {"x": fitted.reconstruct(args.data)}, _column_names(fitted))
@@ -214,7 +214,7 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 def sample(args: argparse.Namespace) -> int:
     """`aevb sample`."""
-    fitted = load_run("sample", args.run)
+    fitted = load_run(args.run)
     path = _output.check(args.output)
     _output.write(path, {"x": fitted.sample(args.num, jax.random.key(args.seed))}, _column_names(fitted))
     return 0
@@ -222,7 +222,7 @@ def sample(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """`aevb plot`."""
-    fitted = load_run("plot", args.run, args.data)
+    fitted = load_run(args.run, args.data, args.words)
     directory = _output.check_directory(args.output) if args.output else _directory(args.run) / "figures"
     failures: list[str] = []
     for path in _draw(fitted, _rows("plot", args, fitted).data, directory, failures.append):
@@ -234,7 +234,7 @@ def plot(args: argparse.Namespace) -> int:
 
 def compare_estimators(args: argparse.Namespace) -> int:
     """`aevb compare-estimators`."""
-    fitted = load_run("compare-estimators", args.run, args.data)
+    fitted = load_run(args.run, args.data, args.words)
     if args.draws < 2:
         raise ConfigError("--draws must be at least 2, or there is no variance")
     path = Path(args.output) if args.output else _directory(args.run) / "figures" / "estimators.png"
@@ -263,7 +263,7 @@ def compare_estimators(args: argparse.Namespace) -> int:
 
 def info(args: argparse.Namespace) -> int:
     """`aevb info`."""
-    _tables.print_info(load_run("info", args.run))
+    _tables.print_info(load_run(args.run))
     return 0
 
 

@@ -1,6 +1,7 @@
 """What a command is given: runs and data, told apart if they are swapped, and found again if they are not named."""
 
 import re
+import shlex
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,8 +28,13 @@ class Rows(NamedTuple):
     train: Dataset | None  # those that the model was fitted to, where they could be found
 
 
-def load_run(command: str, run: str, data: str | None = None) -> FittedModel:
+def load_run(run: str, data: str | None = None, words: Sequence[str] = ()) -> FittedModel:
     """The fitted model of a run directory or model file.
+
+    Args:
+        run: what was given as one.
+        data: what was given as data beside it.
+        words: of the whole command.
 
     Raises:
         ConfigError: it is data; where the data named beside it is a run, the two are swapped.
@@ -36,9 +42,8 @@ def load_run(command: str, run: str, data: str | None = None) -> FittedModel:
     """
     if _is_data(run) and not _is_run(run):
         if data is not None and _is_run(data):
-            raise ConfigError(
-                f"RUN and DATA are swapped: {run} is data and {data} is a run; write: aevb {command} {data} {run}"
-            )
+            swapped = shlex.join({run: data, data: run}.get(word, word) for word in words)
+            raise ConfigError(f"RUN and DATA are swapped: {run} is data and {data} is a run; write: aevb {swapped}")
         raise ConfigError(f"{run} is data, and a run directory or model file must stand in its place")
     return load(run)
 
