@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import numbers
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -151,6 +152,11 @@ class Config:
         for name in ("beta1", "beta2", "decay", "momentum"):
             self._require(0 <= getattr(self, name) < 1, name, "must be at least 0 and less than 1")
         self._require(self.epsilon is None or 0 <= self.epsilon < float("inf"), "epsilon", "must not be negative")
+        if isinstance(self.validation, str) and (percent := re.fullmatch(r"\s*(\d+\.?\d*)\s*%\s*", self.validation)):
+            share = f"{float(percent[1]) / 100:g}"
+            raise ConfigError(
+                f"validation={self.validation!r} is no path; write the share as a number: validation={share}"
+            )
         if isinstance(self.validation, float):
             self._require(0 <= self.validation < 1, "validation", "as a share must be at least 0 and less than 1")
         self._require(

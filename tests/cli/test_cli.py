@@ -774,6 +774,12 @@ BAD = [
         2,
         "write: aevb evaluate --quick --rows 5 {run} {tmp}/ok.npy",
     ),
+    (
+        "a share in percent",
+        ["fit", "{tmp}/ok.npy", "--validation", "30%"],
+        2,
+        "--validation 30% is no path; write the share as a number: --validation 0.3",
+    ),
     ("swapped, to evaluate", ["evaluate", "{tmp}/ok.npy", "{run}"], 2, "RUN and DATA are swapped"),
     ("swapped, by name", ["evaluate", "mnist", "{run}"], 2, "aevb evaluate {run} mnist"),
     ("data for a run", ["info", "{tmp}/text.csv"], 2, "text.csv is data"),
