@@ -153,6 +153,13 @@ class FittedModel:
         return self.data.event_shape
 
     @property
+    def white(self) -> float | None:
+        """The value of white, 0 being black: 255 for images of 0 to 255, 1 for those in [0, 1] and for 0s and 1s; None
+        where the data are taken for measurements, which have no such value.
+        """
+        return self.preprocessing.white
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """Names of a table's columns, if it had any."""
         return self.data.columns

@@ -20,6 +20,7 @@ class FakeFitted:
     """Rows are (z, noise ...) and images are flat planes of grey, so that every number on a figure can be told."""
 
     measures = ("elbo", "reconstruction", "kl")
+    white: float | None = 1.0
 
     def __init__(self, latent_dim=2, event_shape=(3, 2), columns=None, epochs=3, validation=True):
         self.latent_dim, self.event_shape, self.columns = latent_dim, event_shape, columns
@@ -365,19 +366,93 @@ def test_reconstructions_of_fewer_rows_and_other_shapes(axes):
     assert axes.images[0].get_array().shape == (6, 4)
 
 
-def test_grey_levels_and_probabilities_stand_side_by_side(axes):
+@pytest.mark.parametrize("draw", ["reconstructions", "samples", "manifold"])
+def test_what_is_white_is_told_by_the_model_and_not_by_the_values(axes, draw):
+    """Means of 0 to 255 may all be below 2, and are nearly black then."""
     fitted = FakeFitted()
-    fitted.reconstruct = lambda rows: np.asarray(rows) / 255
+    fitted.white = 255.0
+    fitted.decode = lambda z: np.full((len(z), 6), 1.25)
+    fitted.reconstruct = lambda rows: np.full((len(rows), 6), 1.25)
     rows = np.array([[0, 0, 0, 0, 51, 255]], dtype=np.uint8)
-    plots.plot_reconstructions(fitted, rows, ax=axes)
+    {
+        "reconstructions": lambda: plots.plot_reconstructions(fitted, rows, ax=axes),
+        "samples": lambda: plots.plot_samples(fitted, jax.random.key(0), num=4, ax=axes),
+        "manifold": lambda: plots.plot_manifold(fitted, n=3, ax=axes),
+    }[draw]()
     canvas = np.asarray(axes.images[0].get_array())
-    np.testing.assert_allclose(canvas[:3], canvas[3:])
+    np.testing.assert_allclose(canvas[3:], 1.25 / 255)
+    if draw == "reconstructions":
+        np.testing.assert_allclose(canvas[:3].ravel(), rows[0] / 255)
     assert axes.images[0].get_clim() == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("centre", [280.0, -3.0])
+def test_measurements_are_drawn_over_the_range_of_the_originals(centre):
+    """Whatever their size: they have no value that is white. What is beyond the range is seen to be."""
+    fitted, figure = FakeFitted(), Figure()
+    fitted.white = None
+    rows = centre + np.arange(12.0).reshape(2, 6)
+    fitted.reconstruct = lambda rows: np.full((len(rows), 6), centre + 5.5)
+    axes = plots.plot_reconstructions(fitted, rows, ax=figure)
+    canvas = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(canvas[:3, :2].ravel(), np.arange(6) / 11)
+    np.testing.assert_allclose(canvas[3:], 0.5)
+    bar = figure.axes[1]
+    assert bar.get_ylim() == (centre, centre + 11)
+    assert len(bar.patches) == 0
+    fitted.reconstruct = lambda rows: np.full((len(rows), 6), centre - 1)
+    figure = Figure()
+    canvas = np.asarray(plots.plot_reconstructions(fitted, rows, ax=figure).images[0].get_array())
+    assert (canvas[3:] == 0).all()
+    assert len(figure.axes[1].patches) == 2  # arrows at the ends of the bar
+
+
+def test_samples_and_the_manifold_of_measurements_are_drawn_over_their_own_range():
+    fitted = FakeFitted()
+    fitted.white, plain = None, FakeFitted.decode
+    fitted.decode = lambda z: 280.0 + plain(fitted, z)
+    for draw in (
+        lambda figure: plots.plot_samples(fitted, jax.random.key(0), num=7, ax=figure),
+        lambda figure: plots.plot_manifold(fitted, n=4, ax=figure),
+    ):
+        figure = Figure()
+        canvas = np.asarray(draw(figure).images[0].get_array())
+        assert (np.nanmin(canvas), np.nanmax(canvas)) == (0.0, 1.0)
+        assert 280 < figure.axes[1].get_ylim()[0] < figure.axes[1].get_ylim()[1] < 280.5
+
+
+def test_colours_that_are_measurements_have_their_range_in_the_title():
+    fitted = FakeFitted(event_shape=(3, 2, 3))
+    fitted.white = None
+    fitted.decode = lambda z: np.linspace(-4.0, 12.0, len(z))[:, None] * np.ones(18)
+    axes = plots.plot_samples(fitted, jax.random.key(0), num=4, ax=Figure())
+    canvas = np.asarray(axes.images[0].get_array())
+    assert (canvas.min(), canvas.max()) == (0.0, 1.0)
+    assert axes.get_title() == "Decoded draws from the prior (black is -4, white 12)"
+
+
+@pytest.mark.parametrize(
+    ("images", "levels", "drawn"),
+    [
+        (np.array([0.0, 0.25, 1.0]), None, [0, 0.25, 1]),
+        (np.array([0, 1, 0], np.uint8), None, [0, 1, 0]),
+        (np.array([0, 51, 102], np.uint8), None, [0, 0.2, 0.4]),
+        (np.array([-3.0, -2.0, 1.0]), None, [0, 0.25, 1]),
+        (np.array([0.0, 0.51, 1.02]), (0.0, 255.0), [0, 0.002, 0.004]),
+        (np.array([-1.0, 1.0, 9.0]), (0.0, 2.0), [0, 0.5, 1]),
+        (np.array([7.0, 7.0, 7.0]), None, [0, 0, 0]),
+    ],
+)
+def test_levels_of_tiles_are_those_named_or_follow_one_rule(axes, images, levels, drawn):
+    plots.draw_tiles(axes, images.reshape(3, 1, 1), 3, levels=levels)
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()).ravel(), drawn)
 
 
 @pytest.mark.parametrize(("level", "cmap"), [(10, "gray_r"), (150, "gray")])
 def test_dark_pictures_are_inverted_and_photographs_are_not(axes, level, cmap):
-    plots.plot_reconstructions(FakeFitted(), np.full((2, 6), level, dtype=np.uint8), ax=axes)
+    fitted = FakeFitted()
+    fitted.white = 255.0
+    plots.plot_reconstructions(fitted, np.full((2, 6), level, dtype=np.uint8), ax=axes)
     assert axes.images[0].get_cmap().name == cmap
 
 

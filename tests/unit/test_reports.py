@@ -13,7 +13,7 @@ from aevb import evaluate
 from aevb.data import fix
 from aevb.errors import UnavailableError
 from aevb.fitted import Purpose
-from aevb.reports import ReportSettings, _diagnose, compare, make_report, nats, numbers, save_report
+from aevb.reports import ReportSettings, _diagnose, _figures, compare, make_report, nats, numbers, save_report
 from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
 from aevb.reports._diagnose import Finding, LogP, Subject, diagnose
@@ -635,3 +635,21 @@ def test_log_densities_are_in_the_datas_own_units():
     assert last["validation_elbo"] == pytest.approx(last["validation_reconstruction"] - last["validation_kl"], abs=1e-4)
     assert last["validation_kl"] == pytest.approx(expected["kl"], abs=1e-3)
     assert last["validation_elbo"] == pytest.approx(expected["elbo"], abs=0.5)
+
+
+@pytest.mark.parametrize(("scale", "white"), [(255, 255.0), (None, None)])
+def test_pictures_are_in_the_units_of_the_rows(scale, white, tmp_path, monkeypatch):
+    """Samples and training rows, which the model sees divided by 255 or standardised, stand beside stored rows."""
+    rows = TRAIN * np.uint8(255) if scale else 280 + 10 * RNG.normal(size=TRAIN.shape)
+    model = aevb.fit(rows, latent_dim=2, hidden=(8,), epochs=1, evaluation_samples=0)
+    report = make_report(model, rows[:50], settings=ReportSettings("elbo"), train_rows=rows)
+    drawn = []
+    monkeypatch.setattr(_figures, "draw_tiles", lambda ax, images, columns, levels: drawn.append((images, levels)))
+    _figures.save_report_figures(report, tmp_path)
+    (lowest, lowest_levels), (pairs, pair_levels) = drawn
+    assert {row.tobytes() for row in lowest.astype(float)} <= {row.tobytes() for row in rows.astype(float)}
+    nearest = pairs[10:20].reshape(10, 1, 36)
+    assert np.abs(nearest - rows.reshape(1, -1, 36)).max(2).min(1).max() < 1e-4
+    assert report.white == model.white == white
+    expected = [(0.0, 255.0)] * 2 if scale else [(part.min(), part.max()) for part in (lowest, pairs)]
+    assert [lowest_levels, pair_levels] == expected

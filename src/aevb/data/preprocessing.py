@@ -75,6 +75,12 @@ class Preprocessing:
         if not all(_is_number(value) and _TINY <= value <= 1.0 / _TINY for value in self.std):
             raise ValueError("every std must be a positive finite number within float32's normal range")
 
+    @property
+    def white(self) -> float | None:
+        """`maximum` where the data are pixels, or 0s and 1s; None for measurements, of which no value means 1."""
+        unit = self.binarization != "none" or self.scaling == "unit" or self.grey or self.binary
+        return self.maximum if unit else None
+
     def __call__(self, key: PRNGKeyArray | None, row: Real[Array | np.ndarray, " D"]) -> Float[Array, " D"]:
         """One stored row (D,) -> x (D,) float32. Pure and traceable; `key` is used by "dynamic" only.
 

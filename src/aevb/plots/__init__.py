@@ -5,7 +5,8 @@ or an empty `Figure`, which is resized and divided to suit; None opens a new pyp
 changed and no backend chosen; `save_figures` does not use pyplot, so it works in a thread and without a display.
 
 Images are examples of shape (height, width), or (height, width, channels) with 1, 3 or 4 channels. Grey ones whose
-typical pixel is dark, as MNIST's, are shown inverted (black ink on white), photographs and colours as they are.
+typical pixel is dark, as MNIST's, are shown inverted (black ink on white), photographs and colours as they are. What
+is white, the model says (`Fitted.white`); images that are no pixels are drawn over their range, with a colour bar.
 Everything else is a table, and gets the figures that say the same about columns.
 """
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import jax
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -35,6 +37,8 @@ class Fitted(Protocol):
     def latent_dim(self) -> int: ...
     @property
     def event_shape(self) -> tuple[int, ...]: ...
+    @property
+    def white(self) -> float | None: ...  # the value of white, 0 being black; None where the data are no pixels
     @property
     def columns(self) -> tuple[str, ...] | None: ...
     @property
@@ -117,26 +121,60 @@ def picture_size(width: float, height: float, longest: float = 6.0) -> tuple[flo
     return max(1.5, width * scale), max(1.5, height * scale)
 
 
-def paper(images: NDArray[Any]) -> NDArray[Any]:
-    """Levels in [0, 1], from those or from 0 ... 255: told apart at 2, for a Gaussian's mean may exceed 1."""
-    levels = images.astype(float)
-    return np.clip(levels / 255 if levels.max() > 2 else levels, 0.0, 1.0)
-
-
-def draw_tiles(ax: Axes, images: NDArray[Any], columns: int, **options: Any) -> None:
+def draw_tiles(
+    ax: Axes, images: NDArray[Any], columns: int, *, levels: tuple[float, float] | None = None, **options: Any
+) -> None:
     """Lay images of shape (N, height, width) or (N, height, width, channels) side by side in reading order, without
-    gaps, as one picture. See `is_image` for the channels; `options` are those of matplotlib's `imshow`.
+    gaps, as one picture. See `is_image` for the channels.
+
+    Args:
+        ax: to draw on.
+        images: to lay side by side; values beyond the levels are drawn as the nearer of them.
+        columns: images in a row.
+        levels: the values of black and of white, as (0, 255) or (0, 1). None: 0 and 1 for values in [0, 1], 0 and 255
+            for other uint8, and for what is left its own lowest and highest value. Name them for dark images of
+            0 to 255 that are not uint8: their values do not tell of what they are a part.
+        options: those of matplotlib's `imshow`.
     """
-    levels = paper(np.asarray(images))
-    if levels.ndim == 4 and levels.shape[3] == 1:
-        levels = levels[..., 0]
-    if levels.ndim not in (3, 4) or not is_image(levels.shape[1:]):
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or not is_image(images.shape[1:]):
         raise ValueError(f"expected images of (height, width) or (height, width, 1, 3 or 4), came {images.shape[1:]}")
-    inverted = levels.ndim == 3 and bool(np.median(levels) < 0.25)
-    blanks = -len(levels) % columns
-    levels = np.concatenate([levels, np.full((blanks, *levels.shape[1:]), 0.0 if inverted else 1.0)])
-    down, (height, width), channels = len(levels) // columns, levels.shape[1:3], levels.shape[3:]
-    canvas = levels.reshape(down, columns, height, width, *channels).swapaxes(1, 2)
+    low, high = _levels_of(images) if levels is None else levels
+    shades = np.clip((images.astype(float) - low) / ((high - low) or 1.0), 0.0, 1.0)
+    inverted = shades.ndim == 3 and bool(np.median(shades) < 0.25)
+    blank = np.nan if "cmap" in options else 0.0 if inverted else 1.0  # NaN is the paper itself
+    shades = np.concatenate([shades, np.full((-len(shades) % columns, *shades.shape[1:]), blank)])
+    down, (height, width), channels = len(shades) // columns, shades.shape[1:3], shades.shape[3:]
+    canvas = shades.reshape(down, columns, height, width, *channels).swapaxes(1, 2)
     canvas = canvas.reshape(down * height, columns * width, *channels)
     look: dict[str, Any] = {} if channels else {"cmap": "gray_r" if inverted else "gray", "vmin": 0.0, "vmax": 1.0}
-    ax.imshow(canvas, **look, **options)
+    ax.imshow(canvas, **look | options)
+
+
+def draw_images(
+    ax: Axes, images: NDArray[Any], columns: int, white: float | None, shown: NDArray[Any], **options: Any
+) -> None:
+    """Tiles of a model's data: pixels from 0, black, to `white`; where that is None, measurements over the range of
+    `shown`, with a colour bar, or in three channels or four with the range in the title.
+    """
+    if white is not None:
+        draw_tiles(ax, images, columns, levels=(0.0, white), **options)
+        return
+    low, high = float(shown.min()), float(shown.max())
+    if images.ndim == 4 and images.shape[3] > 1:
+        draw_tiles(ax, images, columns, levels=(low, high), **options)
+        ax.set_title(f"{ax.get_title()} (black is {low:.4g}, white {high:.4g})".strip())
+        return
+    draw_tiles(ax, images, columns, levels=(low, high), cmap="viridis", **options)
+    beyond = "both" if images.min() < low or images.max() > high else "neither"
+    ax.figure.colorbar(ScalarMappable(Normalize(low, high), "viridis"), ax=ax, extend=beyond)
+
+
+def _levels_of(images: NDArray[Any]) -> tuple[float, float]:
+    """The levels that `draw_tiles` takes where none are named."""
+    low, high = float(images.min()), float(images.max())
+    if low >= 0.0 and high <= 1.0:
+        return 0.0, 1.0
+    return (0.0, 255.0) if images.dtype == np.uint8 else (low, high)

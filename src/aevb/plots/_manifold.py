@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ._draw import AXIS, Dims, Fitted, Target, check_dims, column_names, draw_tiles, is_image, panels_of, picture_size
+from ._draw import AXIS, Dims, Fitted, Target, check_dims, column_names, draw_images, is_image, panels_of, picture_size
 
 
 def manifold_coordinates(
@@ -65,7 +65,8 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
         height, width = fitted.event_shape[:2]
         panels = panels_of(ax, 1, picture_size(width, height))
         panels[0].set_title(f"Learned manifold{rest}")
-        draw_tiles(panels[0], decoded.reshape(-1, *fitted.event_shape), n, extent=edges, aspect=height / width)
+        images = decoded.reshape(-1, *fitted.event_shape)
+        draw_images(panels[0], images, n, fitted.white, images, extent=edges, aspect=height / width)
     else:
         decoded = decoded.reshape(n * n, -1)
         panels = panels_of(ax, min(4, decoded.shape[1]), (3.6, 3.1), columns=2)

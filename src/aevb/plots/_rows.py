@@ -17,10 +17,9 @@ from ._draw import (
     check_rows,
     column_names,
     count_of,
-    draw_tiles,
+    draw_images,
     is_image,
     panels_of,
-    paper,
     picture_size,
 )
 
@@ -28,7 +27,8 @@ from ._draw import (
 def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, ax: Target = None) -> Axes:
     """The first `num` rows and what the model makes of them (all rows where there are fewer).
 
-    For images (default 10) originals above, reconstructions below. For a table (default 1,000) one scatter of
+    For images (default 10) originals above, reconstructions below, both on one scale: that of pixels, or for other
+    measurements the range of the originals. For a table (default 1,000) one scatter of
     reconstruction against original for the first ten columns, each divided by the standard deviation of its originals
     after their mean is taken off, with the diagonal on which a perfect reconstruction lies.
     """
@@ -40,8 +40,8 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
         height, width = fitted.event_shape[:2]
         across, down = (0.8 * count + 1.1) * width, 1.6 * height + 0.4 * width
         panel = panels_of(ax, 1, picture_size(across, down, min(9.1, max(across, down) / width)))[0]
-        parts = [paper(part.reshape(-1, *fitted.event_shape)) for part in (originals, rebuilt)]
-        draw_tiles(panel, np.concatenate(parts), count)
+        parts = [part.reshape(-1, *fitted.event_shape) for part in (originals, rebuilt)]
+        draw_images(panel, np.concatenate(parts), count, fitted.white, parts[0])
         panel.set(xticks=[], yticks=[height / 2, 1.5 * height], yticklabels=["original", "reconstruction"])
         panel.tick_params(length=0)
         return panel
@@ -70,11 +70,11 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
     num = count_of(num, 100 if is_image(fitted.event_shape) else 1000)
     if is_image(fitted.event_shape):
         height, width = fitted.event_shape[:2]
-        decoded = np.asarray(fitted.decode(fitted.sample_prior(num, key)))
+        decoded = np.asarray(fitted.decode(fitted.sample_prior(num, key))).reshape(num, *fitted.event_shape)
         columns = math.ceil(math.sqrt(num))
         panel = panels_of(ax, 1, picture_size(columns * width, math.ceil(num / columns) * height, 5.8))[0]
-        draw_tiles(panel, decoded.reshape(num, *fitted.event_shape), columns)
         panel.set(xticks=[], yticks=[], title="Decoded draws from the prior")
+        draw_images(panel, decoded, columns, fitted.white, decoded)
         return panel
     drawn = np.asarray(fitted.sample(num, key)).reshape(num, -1)
     panels = panels_of(ax, min(6, drawn.shape[1]), (3.0, 2.4), columns=2 if drawn.shape[1] in (2, 4) else 3)

@@ -33,10 +33,12 @@ def save_report_figures(
     shape = report.event_shape
     if is_image(shape):
         lowest = report.lowest_rows.reshape(-1, *shape)
-        drawings["lowest_rows"] = lambda f: _titled(f, lowest, f"rows with the lowest {_score(report)}")
+        drawings["lowest_rows"] = lambda f: _titled(f, lowest, report.white, f"rows with the lowest {_score(report)}")
         if report.samples is not None and report.nearest is not None:
             pairs = _interleaved(report.samples, report.nearest, shape)
-            drawings["nearest_rows"] = lambda f: _titled(f, pairs, "samples, and below each the nearest training row")
+            drawings["nearest_rows"] = lambda f: _titled(
+                f, pairs, report.white, "samples, and below each the nearest training row"
+            )
     return save_each(drawings, directory, on_failure)
 
 
@@ -139,9 +141,12 @@ def _interleaved(samples: np.ndarray, nearest: np.ndarray, shape: tuple[int, ...
     return np.concatenate(tiles)
 
 
-def _titled(figure: Figure, images: np.ndarray, title: str) -> None:
+def _titled(figure: Figure, images: np.ndarray, white: float | None, title: str) -> None:
+    low, high = (0.0, white) if white is not None else (float(images.min()), float(images.max()))
+    if white is None:
+        title += f" (black is {low:.4g}, white {high:.4g})"
     figure.set_size_inches(7.0, 0.7 * -(-len(images) // 10) + 0.5)
     ax = figure.add_subplot()
-    draw_tiles(ax, images, 10)
+    draw_tiles(ax, images, 10, levels=(low, high))
     ax.set_axis_off()
     ax.set_title(title, loc="left")

@@ -38,6 +38,7 @@ class Report:
     answers: tuple[Answer, ...]
     sections: tuple[Section, ...]
     event_shape: tuple[int, ...]
+    white: float | None  # the value of white in the rows; None where they are no pixels
     columns: tuple[str, ...] | None
     row_numbers: np.ndarray  # (N,), of the rows in the file or array that the user gave, from 0
     elbo: np.ndarray  # (N,), nats
@@ -46,7 +47,7 @@ class Report:
     lowest_rows: np.ndarray  # (L, D), those with the lowest log p(x), or else ELBO, as they are stored, lowest first
     latent: evaluate.LatentDiagnostics | None
     calibration: evaluate.Calibration | None
-    samples: np.ndarray | None  # ancestral samples with their noise as the models see them
+    samples: np.ndarray | None  # ancestral samples with their noise, in the units of the rows
     nearest: np.ndarray | None  # the training row nearest to each of the first samples
     unfinished: Unfinished  # what is kept until the report is written
 
@@ -159,6 +160,7 @@ def make_report(
         answers=answers,
         sections=sections,
         event_shape=fitted.event_shape,
+        white=fitted.white,
         columns=fitted.columns,
         row_numbers=numbers,
         elbo=elbo,
@@ -167,8 +169,10 @@ def make_report(
         lowest_rows=dataset.rows[lowest],
         latent=pictured.get("latent"),
         calibration=pictured.get("calibration"),
-        samples=pictured.get("samples"),
-        nearest=pictured.get("nearest"),
+        **{
+            name: fitted.preprocessing.inverse(pictured[name]) if name in pictured else None
+            for name in ("samples", "nearest")
+        },
         unfinished=kept,
     )
 

@@ -306,3 +306,19 @@ def test_the_standardisation_does_not_depend_on_the_pieces(monkeypatch):
     whole = preprocessing.expected(FAR)
     monkeypatch.setattr("aevb.data.preprocessing._CHUNK", 34)
     np.testing.assert_array_equal(preprocessing.expected(FAR), whole)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "white"),
+    [
+        (Preprocessing("dynamic", maximum=255.0), 255.0),
+        (Preprocessing("threshold"), 1.0),
+        (Preprocessing(scaling="unit", maximum=255.0), 255.0),
+        (Preprocessing(binary=True), 1.0),
+        (Preprocessing(grey=True), 1.0),
+        (Preprocessing(), None),
+        (Preprocessing(scaling="standardize", mean=(280.0,), std=(10.0,)), None),
+    ],
+)
+def test_white_is_the_maximum_of_pixels_and_measurements_have_none(preprocessing, white):
+    assert preprocessing.white == white
