@@ -79,7 +79,7 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
     preprocessing = choose_preprocessing(data, likelihood, config.binarization, config.scaling)
     for other in (splits.validation, splits.test):
         if other is not None:
-            check_compatible(preprocessing, data.columns, data.event_shape, other)
+            check_compatible(preprocessing, data.columns, data.event_shape, other, likelihood=likelihood)
     batch_size = min(BATCH_SIZE, len(data)) if config.batch_size is None else config.batch_size
     if batch_size > len(data):
         raise DataError(

@@ -389,7 +389,8 @@ class FittedModel:
 
     def _dataset(self, rows: Any) -> Dataset:
         dataset = load_data(rows)
-        check_compatible(self.preprocessing, self.data.columns, self.data.event_shape, dataset)
+        likelihood = self.architecture.likelihood
+        check_compatible(self.preprocessing, self.data.columns, self.data.event_shape, dataset, likelihood=likelihood)
         return dataset
 
     def _expected(self, rows: Any) -> Float[np.ndarray, "N D"]:

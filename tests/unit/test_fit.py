@@ -156,6 +156,16 @@ def test_what_comes_back_of_images_has_their_shape_and_units(images):
     assert images.encode(drawn).mean.shape == (6, 2)  # and can be put in again
 
 
+@pytest.mark.parametrize("data", [GREY, np.stack([GREY] * 3, axis=-1), GREY / 255], ids=["grey", "colour", "in [0, 1]"])
+def test_a_gaussian_model_takes_what_it_makes(data):
+    """Means and samples of a Gaussian leave [0, 255], and are no data on another scale for that."""
+    fitted = aevb.fit(data, **SMALL | {"epochs": 1}, likelihood="gaussian", evaluation_samples=0)
+    drawn = fitted.sample(200, seed=0)
+    assert drawn.min() < 0
+    assert np.isfinite(fitted.encode(drawn).mean).all()
+    assert fitted.encode(fitted.reconstruct(data)).mean.shape == (len(data), 2)
+
+
 @pytest.mark.parametrize(
     ("data", "options", "levels"),
     [

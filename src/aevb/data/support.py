@@ -16,6 +16,7 @@ from .preprocessing import Binarization, Preprocessing, Scaling
 Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
 
 _REMEDY = "divide by 255 (or by the maximum), or use likelihood='gaussian'"
+_BEYOND = 10.0  # ranges of its data, to either side, that a Gaussian of pixels takes: its own samples leave [0, 1]
 _ROUNDED = 2.0**-10  # of a column's standard deviation: more than that must not be lost to float32
 
 
@@ -135,6 +136,7 @@ def check_compatible(
     event_shape: tuple[int, ...],
     other: Dataset,
     *,
+    likelihood: Likelihood | None = None,
     name: str = "the training data",
 ) -> None:
     """Check a second data set (validation, test, to be encoded) against the one that the model was fitted to.
@@ -143,6 +145,7 @@ def check_compatible(
 
     Args:
         preprocessing, columns, event_shape, name: of the fitted model and its data.
+        likelihood: the model's. A Gaussian one has no limits: it refuses only what is evidently scaled otherwise.
         other: the second data set; its event shape may differ if the number of columns does not.
 
     Raises:
@@ -159,13 +162,16 @@ def check_compatible(
         raise DataError(f"{pair}: its examples have shape {other.event_shape}, expected {tuple(event_shape)}")
     if columns is not None and other.columns is not None and columns != other.columns:
         _raise_names(pair, columns, other.columns)
-    bernoulli = preprocessing.binarization != "none" or preprocessing.grey or preprocessing.binary
-    if not bernoulli and preprocessing.scaling != "unit":
+    limit = preprocessing.white
+    if limit is None:
         return
     low, high = _range(other)
-    limit = preprocessing.maximum
-    if low < 0 or high > limit:
-        raise DataError(f"{pair}: its values lie in [{low:g}, {high:g}], expected [0, {limit:g}]: scale them the same")
+    margin = _BEYOND * limit if likelihood == "gaussian" else 0.0
+    if low < -margin or high > limit + margin:
+        expected = "about " if margin else ""
+        raise DataError(
+            f"{pair}: its values lie in [{low:g}, {high:g}], expected {expected}[0, {limit:g}]: scale them the same"
+        )
     if limit > 1 and 0 < high <= 1 and not (len(other) == 1 and is_binary(other.rows)):
         # One row of levels 0 and 1 is a dark image among 0..255; a set of nothing else is data on another scale.
         raise DataError(
@@ -175,7 +181,10 @@ def check_compatible(
     if preprocessing.binary:
         values = other.rows if limit == 1 else other.rows / np.float32(limit)
         if not is_binary(values):
-            raise DataError(f"{pair}: that is 0 and 1 only, this holds values between: binarise them")
+            raise DataError(
+                f"{pair}: that is 0 and 1 only, this holds values between, as probabilities are, which `reconstruct` "
+                "and `decode` give: binarise them"
+            )
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

@@ -209,10 +209,30 @@ def test_ranges_must_agree():
     fits(chosen(REAL, "gaussian"), REAL, FLOATS_255)
 
 
+def test_a_gaussian_refuses_only_what_is_evidently_scaled_otherwise():
+    unit = chosen(IMAGES, "gaussian")
+    rows = IMAGES.rows.astype(np.float64)
+
+    def take(values, likelihood="gaussian", first=IMAGES, preprocessing=unit):
+        check_compatible(preprocessing, None, first.event_shape, load(values), likelihood=likelihood)
+
+    take(rows * 1.2 - 42.1)
+    with pytest.raises(DataError, match=r"expected \[0, 255\]: scale them the same"):
+        take(rows * 1.2 - 42.1, "continuous-bernoulli")
+    with pytest.raises(DataError, match=r"\[0, 65535\], expected about \[0, 255\]: scale them the same"):
+        take(rows * 257)
+    with pytest.raises(DataError, match="255 means 1"):
+        take(rows / 255)
+    fractions = chosen(FRACTIONS, "gaussian", "auto", "unit")
+    with pytest.raises(DataError, match=r"\[0, 255\], expected about \[0, 1\]"):
+        take(FLOATS_255.rows, first=FRACTIONS, preprocessing=fractions)
+
+
 def test_grey_values_do_not_reach_a_binary_model():
     half = np.eye(4)
     half[0, 1] = 0.5
-    clashes(chosen(BINARY, "bernoulli"), BINARY, load(half), "0 and 1 only", "binarise")
+    words = ("0 and 1 only", "binarise", "probabilities", "`reconstruct`")
+    clashes(chosen(BINARY, "bernoulli"), BINARY, load(half), *words)
     clashes(chosen(BINARY_FLOAT, "bernoulli"), BINARY_FLOAT, BLACK_WHITE, "[0, 255]")
     clashes(chosen(BLACK_WHITE, "bernoulli", "none"), BLACK_WHITE, load(half * 254), "0 and 1 only")
     fits(chosen(BLACK_WHITE, "bernoulli", "none"), BLACK_WHITE, load(np.eye(4) * 255.0))
