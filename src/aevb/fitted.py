@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -29,6 +28,7 @@ from aevb.models import (
     posterior_of,
 )
 
+from ._arguments import one_key, whole
 from ._html import summary_html
 from ._measures import log_jacobian, measures
 
@@ -223,10 +223,10 @@ class FittedModel:
         """Draws z ~ p(z), (num, J): those that `sample` with the same key or seed decodes.
 
         Raises:
-            ValueError: num < 1, or not one of key and seed was given.
+            ConfigError: num < 1, or not one of key and seed was given, or it is none.
         """
-        key = _one_key(key, seed)
-        index = np.arange(_at_least_one(num), dtype=np.uint32)
+        key = one_key(key, seed)
+        index = np.arange(whole("num", num, 1), dtype=np.uint32)
         drawn: np.ndarray = _in_chunks(lambda chunk: _sample(self.generative, key, chunk)[1], index)
         return drawn
 
@@ -244,17 +244,23 @@ class FittedModel:
             seed: a whole number, from which that key is made.
 
         Raises:
-            ValueError: num < 1, or not one of key and seed was given.
+            ConfigError: num < 1, or not one of key and seed was given, or it is none.
         """
-        key = _one_key(key, seed)
-        index = np.arange(_at_least_one(num), dtype=np.uint32)
+        key = one_key(key, seed)
+        index = np.arange(whole("num", num, 1), dtype=np.uint32)
         x = self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
         levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
-        whole = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
-        return np.rint(x).astype(np.uint8) if whole else x
+        in_levels = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
+        return np.rint(x).astype(np.uint8) if in_levels else x
 
     def log_likelihood(
-        self, rows: Any, *, method: Method = "auto", num_samples: int = 100, key: PRNGKeyArray | None = None
+        self,
+        rows: Any,
+        *,
+        method: Method = "auto",
+        num_samples: int = 100,
+        key: PRNGKeyArray | None = None,
+        seed: int | None = None,
     ) -> Float[np.ndarray, " N"]:
         """log p(x) of each row, (N,), in nats: by quadrature or by importance sampling.
 
@@ -268,9 +274,11 @@ class FittedModel:
             method: "quadrature", for one or two latent dimensions, refined to 0.001 nats; "is": importance sampling;
                 "auto": the first where it can be, else the second.
             num_samples: K, of importance sampling.
-            key: of the samples; None: the evaluation's fixed key, so that two calls agree.
+            key, seed: of the samples, one of them, as for `sample`; None: the evaluation's fixed key, so that two calls
+                agree.
 
         Raises:
+            ConfigError: num_samples < 1, or both key and seed were given, or what was given is none.
             ValueError: the model has no likelihood, because it was fitted to grey pixels with a Bernoulli decoder.
         """
         if self.preprocessing.grey:
@@ -278,7 +286,9 @@ class FittedModel:
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
-        key = self.evaluation_key(Purpose.IMPORTANCE) if key is None else key
+        num_samples = whole("num_samples", num_samples, 1)
+        fixed = key is None and seed is None
+        key = self.evaluation_key(Purpose.IMPORTANCE) if fixed else one_key(key, seed)
         return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
 
     def compare_estimators(
@@ -293,7 +303,7 @@ class FittedModel:
             num_draws: gradients for each; see `aevb.evaluate.compare_estimators`.
         """
         dataset = self._dataset(rows)
-        x = self._fixed(dataset.take(np.arange(min(_at_least_one(num_rows), len(dataset)))))
+        x = self._fixed(dataset.take(np.arange(min(whole("num_rows", num_rows, 1), len(dataset)))))
         return evaluate.compare_estimators(
             self.generative,
             self.recognition,
@@ -313,8 +323,7 @@ class FittedModel:
             method: of log p(x), as in `log_likelihood`.
             num_samples: K importance samples per row, where it is not by quadrature; 0: no log p(x).
         """
-        if operator.index(num_samples) < 0:
-            raise ValueError(f"num_samples must be at least 0, got {num_samples}")
+        num_samples = whole("num_samples", num_samples, 0)
         dataset, x = self.prepare(rows)
         estimate, kl_is_exact = self.elbo_of(x)
         assert estimate.log_likelihood is not None
@@ -449,25 +458,3 @@ def _sample(
 ) -> tuple[Array, Array]:
     x, z = jax.vmap(lambda i: generative.sample(jax.random.fold_in(key, i)))(index)
     return x.astype(jnp.result_type(float)), z.astype(jnp.result_type(float))
-
-
-def _one_key(key: Any, seed: Any) -> PRNGKeyArray:
-    """The key that was given, or that of the seed."""
-    if (key is None) == (seed is None):
-        raise ValueError(
-            "say what the draws are made from: give seed=0, or another whole number"
-            if key is None
-            else "give a seed or a key, not both"
-        )
-    if seed is not None:
-        return jax.random.key(operator.index(seed))
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
-        raise ValueError(f"key must be one JAX key, as jax.random.key(0) is, got {key!r:.80}; seed=0 needs no JAX")
-    return key
-
-
-def _at_least_one(num: int) -> int:
-    num = operator.index(num)
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}")
-    return num

@@ -30,6 +30,7 @@ LAYERS = [
         "_splits",
         "_plan",
         "_fit",
+        "_arguments",
         "_measures",
         "_progress",
         "_html",

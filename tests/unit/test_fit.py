@@ -232,6 +232,60 @@ def test_a_seed_is_its_key(images):
                 draw(3, **wrong)
 
 
+def test_log_likelihood_takes_a_seed_as_sample_does(images):
+    few = GREY[:3]
+    fixed = images.log_likelihood(few, method="is", num_samples=5)
+    np.testing.assert_array_equal(fixed, images.log_likelihood(few, method="is", num_samples=5))
+    seeded = images.log_likelihood(few, method="is", num_samples=5, seed=3)
+    keyed = images.log_likelihood(few, method="is", num_samples=5, key=jax.random.key(3))
+    np.testing.assert_array_equal(seeded, keyed)
+    assert not np.array_equal(seeded, fixed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"key": 0}, r"key must be one JAX key, as jax.random.key\(0\) is, got 0; seed=0 needs no JAX"),
+        ({"key": jax.random.key(0), "seed": 0}, "give a seed or a key, not both"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": 2**70}, r"seed must be below 2\^63, got 1180591620717411303424"),
+        ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+    ],
+)
+def test_a_wrong_key_or_seed_is_refused_in_the_projects_words(images, wrong, message):
+    for call in (
+        lambda: images.log_likelihood(GREY, method="is", **wrong),
+        lambda: images.sample(2, **wrong),
+        lambda: images.sample_prior(2, **wrong),
+    ):
+        with pytest.raises(aevb.ConfigError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.log_likelihood(GREY, num_samples=0), "^num_samples must be at least 1, got 0$"),
+        (lambda m: m.log_likelihood(GREY, num_samples="9"), "^num_samples must be a whole number, got '9'$"),
+        (lambda m: m.evaluate(GREY, num_samples=-1), "^num_samples must be at least 0, got -1$"),
+        (lambda m: m.evaluate(GREY, num_samples=2.5), "^num_samples must be a whole number, got 2.5$"),
+        (lambda m: m.sample(2.5, seed=0), "^num must be a whole number, got 2.5$"),
+        (lambda m: next(m.compare_estimators(GREY, num_rows=0)), "^num_rows must be at least 1, got 0$"),
+    ],
+)
+def test_a_wrong_number_is_refused_by_its_name(images, call, message):
+    with pytest.raises(aevb.ConfigError, match=message):
+        call(images)
+
+
+def test_rows_that_are_encoded_are_not_said_to_be_fitted(images):
+    rows = GREY.astype(float)
+    rows[4, 1, 2] = np.nan
+    for verb in (images.encode, images.reconstruct):
+        with pytest.raises(aevb.DataError, match=r"row 4 \(from 0\).*: remove or fill these first$"):
+            verb(rows)
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 

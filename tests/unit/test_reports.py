@@ -525,6 +525,35 @@ def test_bad_settings_are_refused(options):
         ReportSettings(**options)
 
 
+@pytest.mark.parametrize("name", ["num_samples", "num_rows", "num_distributions", "num_leapfrog", "num_simulated"])
+@pytest.mark.parametrize("value", ["a", 2.5, True])
+def test_numbers_of_settings_are_whole(name, value):
+    """What is no number was compared with one, and half a row was found out by make_report alone."""
+    with pytest.raises(aevb.ConfigError, match=rf"^{name} must be a whole number, got {value!r}$"):
+        ReportSettings(method="ais", **{name: value})
+    assert type(getattr(ReportSettings(method="ais", **{name: np.int32(7)}), name)) is int
+
+
+def test_a_setting_that_is_no_truth_value_is_refused():
+    with pytest.raises(aevb.ConfigError, match="diagnostics must be True or False, got 'no'"):
+        ReportSettings(diagnostics="no")
+
+
+@pytest.mark.parametrize(
+    ("models", "found"),
+    [
+        (lambda m: [m, m], "number 1 is of type FittedModel"),
+        (lambda m: [("a", m), ("b", m, 3)], "number 2 is of type str, FittedModel, int"),
+        (lambda m: [("a", m), (m, "b")], "number 2 is of type FittedModel, str"),
+        (lambda m: {"a": m, "b": m}, "got dict"),
+        (lambda m: m, "got FittedModel"),
+    ],
+)
+def test_models_to_compare_have_names(fitted, models, found):
+    with pytest.raises(aevb.ConfigError, match=rf"a list of pairs \(name, model\), as .*, .*{found}$"):
+        compare(models(fitted), TEST)
+
+
 def test_decimals_follow_the_error():
     assert nats({"mean": -1.23456, "standard_error": 0.3}) == "-1.23 ± 0.30"
     assert nats({"mean": -1.23456, "standard_error": 0.004}) == "-1.235 ± 0.004"

@@ -150,7 +150,7 @@ def _refuse_non_finite(rows: NDArray[Any], name: str, columns: tuple[str, ...] |
         several = f", in the columns {named(sorted(where), columns)}" if len(where) > 1 else ""
         raise DataError(
             f"{name!r} holds {bad} NaN or infinite value{'s' if bad > 1 else ''}{several}; the first is {value} at "
-            f"{place(*first, columns)}: remove or fill these before fitting"
+            f"{place(*first, columns)}: remove or fill these first"
         )
 
 

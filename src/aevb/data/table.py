@@ -105,7 +105,7 @@ def _arrow_table(path: str, name: str, header: list[str]) -> Any:
         raise DataError(f"{name!r} cannot be read as CSV ({' '.join(str(error).split())[:200]})") from error
     if any(table.column(index).null_count for index in range(len(header))):
         _explain(path, name, header)
-        raise DataError(f"{name!r} has missing values: fill or drop them before fitting")
+        raise DataError(f"{name!r} has missing values: fill or drop them first")
     return table
 
 

@@ -138,8 +138,9 @@ def _sample(
     chunk_size, batch_size, first_row, proposal, tail = settings
     if proposal not in get_args(Proposal):
         raise ValueError(f"proposal must be one of {', '.join(get_args(Proposal))}, got {proposal!r}")
-    if num_samples < 1 or chunk_size < 1:
-        raise ValueError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}")
+    for name, value in (("num_samples", num_samples), ("chunk_size", chunk_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     start = 0 if more_of is None else more_of.num_samples
     if more_of is not None and (start >= num_samples or len(more_of.largest) != len(rows)):
         raise ValueError(

@@ -55,10 +55,11 @@ def compare(
         A line per model, and the fingerprint of the rows.
 
     Raises:
-        ConfigError: fewer than two models, or they see different data: grey, dynamically and statically binarised
-            pixels, densities and probabilities, are different data sets.
+        ConfigError: fewer than two models, ones without a name, or they see different data: grey, dynamically and
+            statically binarised pixels, densities and probabilities, are different data sets.
         DataError: the rows do not suit one of them.
     """
+    _check_pairs(models)
     if len(models) < 2:
         raise ConfigError(f"a comparison needs two runs or more, got {len(models)}")
     kinds = {name: _kind(model) for name, model in models}
@@ -106,6 +107,17 @@ def compare(
             )
         )
     return lines, fingerprint
+
+
+def _check_pairs(models: Any) -> None:
+    expected = "models must be a list of pairs (name, model), as [('first', first), ('second', second)]"
+    if not isinstance(models, Sequence):
+        raise ConfigError(f"{expected}, got {type(models).__name__}")
+    for place, pair in enumerate(models, start=1):
+        parts = pair if isinstance(pair, tuple | list) else [pair]
+        if len(parts) != 2 or not isinstance(parts[0], str) or not isinstance(parts[1], FittedModel):
+            found = ", ".join(type(part).__name__ for part in parts)
+            raise ConfigError(f"{expected}, but number {place} is of type {found}")
 
 
 def _kind(model: FittedModel) -> str:

@@ -1,6 +1,7 @@
 """What a report is to contain."""
 
 import dataclasses
+import numbers
 from typing import Any, Literal, get_args
 
 from aevb.errors import ConfigError
@@ -76,6 +77,15 @@ class ReportSettings:
         ):
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(choices))}, not {getattr(self, name)!r}")
+        for name in ("num_samples", "num_rows", "num_distributions", "num_leapfrog", "num_simulated"):
+            value = getattr(self, name)
+            if value is None and name in ("num_samples", "num_rows"):
+                continue
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+                raise ConfigError(f"{name} must be a whole number, got {value!r:.80}")
+            object.__setattr__(self, name, int(value))  # JSON knows no integers of NumPy
+        if not isinstance(self.diagnostics, bool):
+            raise ConfigError(f"diagnostics must be True or False, got {self.diagnostics!r:.80}")
         if self.method == "quadrature" and self.num_samples:
             raise ConfigError(f"quadrature takes no samples, but num_samples = {self.num_samples}; use method is")
         for field in dataclasses.fields(self):
