@@ -837,7 +837,7 @@ BAD = [
     ("support", ["fit", "{tmp}/grey.npy", "--likelihood", "bernoulli"], 3, "255"),
     ("raw integers", ["fit", "{digits}", "--binarization", "none", "--scaling", "none"], 3, "scaling"),
     ("cut", ["fit", "{tmp}/cut.npy"], 3, "cut.npy"),
-    ("csv text", ["fit", "{tmp}/text.csv"], 3, "row 2"),
+    ("csv text", ["fit", "{tmp}/text.csv"], 3, "row 1 (from 0)"),
     ("no such run", ["info", "{tmp}/none"], 4, "no such file"),
     ("no run", ["info", "{tmp}"], 4, "is not a run"),
     ("compare one", ["compare", "{run}"], 2, "two runs or more"),

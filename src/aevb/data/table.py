@@ -29,7 +29,7 @@ def read_csv(path: str, name: str) -> Dataset:
     of them are, strings otherwise). Stored as `aevb.data.arrays.from_array` stores the same numbers.
 
     Raises:
-        DataError: with the file, the column and the data row (counted from 1, blank lines left out) for text, missing
+        DataError: with the file, the column and the data row (counted from 0, blank lines left out) for text, missing
             and non-finite values, integers that float64 cannot hold, and rows of another length; and for a header
             that is missing, numeric, or repeats a name.
     """
@@ -116,10 +116,11 @@ def _explain(path: str, name: str, header: list[str]) -> None:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = csv.reader(file)
         try:
-            for number, record in enumerate(_data_records(records, len(header)), start=1):
+            for number, record in enumerate(_data_records(records, len(header))):
                 if len(record) != len(header):
                     raise DataError(
-                        f"{name!r}: row {number} has {len(record)} cells, the header has {len(header)}: mend that line"
+                        f"{name!r}: row {number} (from 0) has {len(record)} cells, the header has {len(header)}: mend "
+                        "that line"
                     )
                 for column, cell in zip(header, record, strict=True):
                     if column not in wrong and (reason := _fault_of(cell, column)):
@@ -154,7 +155,7 @@ def _fault_of(cell: str, column: str) -> str:
 
 
 def _check_column(values: NDArray[np.float64], column: str) -> list[tuple[str, int, str]]:
-    """The column, row (from 1) and reason of the first value that cannot be taken as it stands; else nothing."""
+    """The column, row (from 0) and reason of the first value that cannot be taken as it stands; else nothing."""
     with np.errstate(over="ignore", under="ignore"):
         wrong = ~np.isfinite(values.astype(np.float32))
     reason = "is not finite in float32 (its limit is 3.4e38): remove or rescale it"
@@ -167,7 +168,7 @@ def _check_column(values: NDArray[np.float64], column: str) -> list[tuple[str, i
     if not wrong.any():
         return []
     row = int(np.argmax(wrong))
-    return [(column, row + 1, f"{float(values[row])!r:.60} {reason}")]
+    return [(column, row, f"{float(values[row])!r:.60} {reason}")]
 
 
 def _said_of(name: str, wrong: list[tuple[str, int, str]]) -> str:
@@ -175,13 +176,14 @@ def _said_of(name: str, wrong: list[tuple[str, int, str]]) -> str:
     column, row, reason = wrong[0]
     others = ", ".join(f"{column!r} (row {row})" for column, row, _ in wrong[1:5])
     more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    return f"{name!r}, column {column!r}, row {row}: {reason}" + (f"; also wrong: {others}{more}" if others else "")
+    also = f"; also wrong: {others}{more}" if others else ""
+    return f"{name!r}, column {column!r}, row {row} (from 0): {reason}{also}"
 
 
 def _labels(cells: NDArray[Any], name: str) -> NDArray[Any]:
-    for number, cell in enumerate(cells, start=1):
+    for number, cell in enumerate(cells):
         if not cell.strip():
-            raise DataError(f"{name!r}, column {_LABEL!r}, row {number}: the label is missing")
+            raise DataError(f"{name!r}, column {_LABEL!r}, row {number} (from 0): the label is missing")
     if all(re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
         return np.array([int(cell) for cell in cells], np.int64)
     return np.array([str(cell) for cell in cells], np.str_)

@@ -85,38 +85,38 @@ def test_many_columns(table):
         ("a;b\n1;2\n", ["';'"]),
         ("a\tb\n1\t2\n", [r"'\t'"]),
         ('a,"b\n1,2\n', ["header"]),
-        ("a,b\n1,2\n3\n", ["row 2 has 1 cells", "header has 2"]),
-        ("a,b\n1,2\n\n3,4,5\n", ["row 2 has 3 cells"]),
-        ("a,b\n1,x\n", ["column 'b', row 1", "'x' is text"]),
-        ("a,b\n1,2\n3,4\n5,abc\n", ["column 'b', row 3", "'abc'"]),
-        ("a,b\n1,2\n3,\n", ["column 'b', row 2", "missing"]),
-        ("a,b\n1,2\n3, \n", ["column 'b', row 2", "missing"]),
-        ("a,b\nNA,2\n", ["column 'a', row 1", "missing", "'NA'"]),
-        ("a,b\nnan,2\n", ["column 'a', row 1", "missing"]),
-        ("a\n1\n\n3\n", ["column 'a', row 2", "missing"]),
-        ("a,b\n1,inf\n", ["column 'b', row 1", "not finite"]),
-        ("a,b\n1,1e400\n", ["column 'b', row 1", "not finite"]),
-        ("a,b\n1,2\n1,-1e39\n", ["column 'b', row 2", "float32"]),
-        ("a,b\n1,2\n1,9007199254740994\n", ["column 'b', row 2", "9007199254740994", "2**53"]),
-        ("a,b,c,label\n1,x,\n2,3,4,\n", ["row 1 has 3 cells"]),
-        ("a,b,c,label\n1,x,2,u\n,y,3,v\n", ["column 'b', row 1: 'x' is text", "also wrong: 'a' (row 2)"]),
+        ("a,b\n1,2\n3\n", ["row 1 (from 0) has 1 cells", "header has 2"]),
+        ("a,b\n1,2\n\n3,4,5\n", ["row 1 (from 0) has 3 cells"]),
+        ("a,b\n1,x\n", ["column 'b', row 0 (from 0)", "'x' is text"]),
+        ("a,b\n1,2\n3,4\n5,abc\n", ["column 'b', row 2 (from 0)", "'abc'"]),
+        ("a,b\n1,2\n3,\n", ["column 'b', row 1 (from 0)", "missing"]),
+        ("a,b\n1,2\n3, \n", ["column 'b', row 1 (from 0)", "missing"]),
+        ("a,b\nNA,2\n", ["column 'a', row 0 (from 0)", "missing", "'NA'"]),
+        ("a,b\nnan,2\n", ["column 'a', row 0 (from 0)", "missing"]),
+        ("a\n1\n\n3\n", ["column 'a', row 1 (from 0)", "missing"]),
+        ("a,b\n1,inf\n", ["column 'b', row 0 (from 0)", "not finite"]),
+        ("a,b\n1,1e400\n", ["column 'b', row 0 (from 0)", "not finite"]),
+        ("a,b\n1,2\n1,-1e39\n", ["column 'b', row 1 (from 0)", "float32"]),
+        ("a,b\n1,2\n1,9007199254740994\n", ["column 'b', row 1 (from 0)", "9007199254740994", "2**53"]),
+        ("a,b,c,label\n1,x,\n2,3,4,\n", ["row 0 (from 0) has 3 cells"]),
+        ("a,b,c,label\n1,x,2,u\n,y,3,v\n", ["column 'b', row 0 (from 0): 'x' is text", "also wrong: 'a' (row 1)"]),
         (
             "a,b,c,d,e,f,g\n" + "x," * 6 + "x\n",
-            ["'a', row 1", "also wrong: 'b' (row 1), 'c' (row 1), 'd' (row 1), 'e' (row 1) and 2 more"],
+            ["'a', row 0 (from 0)", "also wrong: 'b' (row 0), 'c' (row 0), 'd' (row 0), 'e' (row 0) and 2 more"],
         ),
-        ("a,b\n1e39,2\n1,1e300\n", ["column 'a', row 1: 1e+39", "also wrong: 'b' (row 2)"]),
-        ('a,b\n1,"1,000"\n', ["column 'b', row 1", "thousands"]),
-        ("a,b\n1,0x10\n", ["column 'b', row 1", "text"]),
-        ("a,b\n1,1_000\n", ["column 'b', row 1", "text"]),
-        ("a,b\n1,true\n", ["column 'b', row 1", "text"]),
-        ("a,b\n1,2020-01-01\n", ["column 'b', row 1", "text"]),
-        ("a,label\n1,\n", ["'label', row 1", "missing"]),
-        ("a,label\n1,x\n2, \n", ["'label', row 2", "missing"]),
+        ("a,b\n1e39,2\n1,1e300\n", ["column 'a', row 0 (from 0): 1e+39", "also wrong: 'b' (row 1)"]),
+        ('a,b\n1,"1,000"\n', ["column 'b', row 0 (from 0)", "thousands"]),
+        ("a,b\n1,0x10\n", ["column 'b', row 0 (from 0)", "text"]),
+        ("a,b\n1,1_000\n", ["column 'b', row 0 (from 0)", "text"]),
+        ("a,b\n1,true\n", ["column 'b', row 0 (from 0)", "text"]),
+        ("a,b\n1,2020-01-01\n", ["column 'b', row 0 (from 0)", "text"]),
+        ("a,label\n1,\n", ["'label', row 0 (from 0)", "missing"]),
+        ("a,label\n1,x\n2, \n", ["'label', row 1 (from 0)", "missing"]),
         ("é,b\n1,2\n".encode("latin-1"), ["UTF-8"]),
-        (b"a,b\n1,caf\xe9\n", ["column 'b', row 1", "text"]),
-        (b"a,label\n1,caf\xe9\n", ["column 'label', row 1", "UTF-8"]),
+        (b"a,b\n1,caf\xe9\n", ["column 'b', row 0 (from 0)", "text"]),
+        (b"a,label\n1,caf\xe9\n", ["column 'label', row 0 (from 0)", "UTF-8"]),
         ("a,b\n1,2\n".encode("utf-16"), ["UTF-8"]),
-        (b"a,b\n1,\x00\n", ["column 'b', row 1"]),
+        (b"a,b\n1,\x00\n", ["column 'b', row 0 (from 0)"]),
         (b"\x89PNG\r\n\x1a\n", ["UTF-8"]),
         ("a,b\n1," + "9" * 200_000 + "\n", []),
     ],
@@ -126,7 +126,17 @@ def test_errors_say_where(table, content, words):
 
 
 def test_text_far_into_the_file_is_found(table):
-    refused(table("a,b\n" + "1,2\n" * 70_000 + "1,oops\n" + "1,2\n" * 10), "column 'b', row 70001", "'oops'")
+    refused(table("a,b\n" + "1,2\n" * 70_000 + "1,oops\n" + "1,2\n" * 10), "column 'b', row 70000 (from 0)", "'oops'")
+
+
+def test_a_fault_has_the_number_of_its_row_whatever_the_container(table, tmp_path):
+    values = np.arange(30.0).reshape(10, 3)
+    values[7, 2] = np.nan
+    np.save(tmp_path / "t.npy", values)
+    lines = [",".join("" if np.isnan(cell) else f"{cell}" for cell in row) for row in values]
+    for path in (tmp_path / "t.npy", table("\n".join(["a,b,c", *lines]) + "\n")):
+        with pytest.raises(DataError, match=r"row 7 \(from 0\)"):
+            load(path)
 
 
 def test_a_line_without_end_is_bounded(table, monkeypatch):
