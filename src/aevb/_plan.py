@@ -14,7 +14,7 @@ from aevb.data import NAMES, Preprocessing, check_compatible, choose_preprocessi
 from aevb.errors import ConfigError, DataError, UnavailableError
 from aevb.models import Architecture, build, choose_latents, tie
 
-from ._splits import Splits
+from ._splits import VALIDATION_SHARE, Splits
 
 BATCH_SIZE = 100  # rows a step, unless another number is asked for or there are fewer
 
@@ -90,10 +90,13 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
         raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {likelihood} one has it built in")
     if config.sigmoid_mean and preprocessing.scaling == "standardize":
         raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
+    validation = _absolute(config.validation) if isinstance(config.validation, str) else config.validation
+    if validation is None:
+        validation = 0.0 if splits.validation is None else VALIDATION_SHARE
     posterior, prior = choose_latents(config.posterior, config.prior)
     resolved = config.replace(
         data=data.name if data.name in NAMES else _absolute(data.name),
-        validation=_absolute(config.validation) if isinstance(config.validation, str) else config.validation,
+        validation=validation,
         test=_absolute(config.test),
         likelihood=likelihood,
         binarization=preprocessing.binarization,

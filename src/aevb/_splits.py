@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from aevb.config import Config
 from aevb.data import Dataset, load, load_test, split
+from aevb.errors import DataError
+
+VALIDATION_SHARE = 0.1  # where none is named
 
 
 class Splits(NamedTuple):
@@ -28,18 +31,27 @@ def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any 
 
     Args:
         data: array, `Dataset`, data name or path.
-        config: for the validation share, the paths of validation and test data, and the seed of the cut.
+        config: for the validation share, the paths of validation and test data, and the seed of the cut. A share that
+            was not named refuses no data: where a tenth of them is no row, none is held out.
         validation, test: data given directly; they go before the configuration's.
 
     Raises:
-        DataError: a part is missing, unreadable, or does not fit the others.
+        DataError: a part is missing, unreadable, or does not fit the others; or there is no row for early stopping.
     """
     dataset = load(data)
     held_out = load(validation) if validation is not None else None
     if held_out is None and isinstance(config.validation, str) and config.validation:
         held_out = load(config.validation)
-    if held_out is None and isinstance(config.validation, float) and config.validation > 0:
-        train_index, validation_index = split(len(dataset), config.validation, config.seed)
+    share = config.validation
+    if share is None:
+        share = VALIDATION_SHARE if round(len(dataset) * VALIDATION_SHARE) else 0.0
+    if held_out is None and isinstance(share, float) and share > 0:
+        train_index, validation_index = split(len(dataset), share, config.seed)
         dataset, held_out = dataset.take(train_index), dataset.take(validation_index)
+    if held_out is None and config.early_stopping:
+        raise DataError(
+            f"early_stopping needs validation rows, and a tenth of {len(dataset)} rows is none: set validation=0.5 or "
+            "another share, or give more rows"
+        )
     test_set = load(test if test is not None else config.test) if test is not None or config.test else load_test(data)
     return Splits(dataset, held_out, test_set)

@@ -58,7 +58,9 @@ class Config:
     """
 
     data: str = _option("", "data name (mnist) or path (.npy .npz .csv IDX)")
-    validation: float | str = _option(0.1, "held-out share of the training rows (0: none), or a path")
+    validation: float | str | None = _option(
+        None, "held-out share of the training rows (0: none), or a path; unset: 0.1, or none where that is no row"
+    )
     test: str = _option("", "path of test data; mnist brings its own")
 
     latent_dim: int = _option(2, "dimensions of z")

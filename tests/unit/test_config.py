@@ -49,7 +49,7 @@ from aevb.models import Activation, Initialization
         ("epsilon", math.inf, "must not be negative"),
         ("validation", 1.0, "less than 1"),
         ("validation", -0.1, "at least 0"),
-        ("validation", None, "a number or a text"),
+        ("validation", [0.1], "a number or a text"),
         ("parameter_prior", 1, "true or false"),
         ("parameter_prior", "yes", "true or false"),
         ("data", 3, "a text"),

@@ -107,6 +107,14 @@ def test_a_default_batch_never_refuses_data():
         aevb.fit(rows, **SMALL, batch_size=73)
 
 
+def test_a_handful_of_rows_is_fitted():
+    """The fitted model's configuration says what was held out, so that its run finds the same rows again."""
+    rows = RNG.normal(size=(4, 3))
+    fitted = aevb.fit(rows, **SMALL)
+    assert (fitted.config.validation, fitted.result["held_out"], fitted.result["train_rows"]) == (0.0, "train", 4)
+    assert aevb.fit(np.tile(rows, (2, 1)), **SMALL).config.validation == 0.1
+
+
 def test_rows_of_a_part_keep_their_numbers_in_the_data():
     """A row of the validation part was called by its place there, which nobody can look up."""
     rows = np.arange(50.0).reshape(50, 1) + 0.5

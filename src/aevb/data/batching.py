@@ -37,8 +37,8 @@ def split(num_examples: int, fraction: float, seed: int) -> tuple[NDArray[np.int
     if held_out < 1 or held_out >= num_examples:
         raise DataError(
             f"a validation fraction of {fraction!r} of {num_examples} rows leaves {max(num_examples - held_out, 0)} "
-            f"for training and {held_out} for validation, and both need at least one: give more rows, another "
-            "fraction, or 0 for no validation"
+            f"for training and {held_out} for validation, and both need at least one: set validation=0 for no "
+            "validation, or give another fraction or more rows"
         )
     order = np.argsort(np.random.PCG64(seed).random_raw(num_examples), kind="stable")
     return np.sort(order[held_out:]).astype(np.int64), np.sort(order[:held_out]).astype(np.int64)
