@@ -9,6 +9,13 @@ MUTANTS = [
         "unit/test_plots.py::test_channels_are_drawn_as_they_are[3]",
     ),
     (
+        "white is guessed from the values",
+        "plots/_draw.py",
+        "levels=(0.0, white), **options)",
+        "**options)",
+        "unit/test_plots.py::test_what_is_white_is_told_by_the_model_and_not_by_the_values[samples]",
+    ),
+    (
         "a figure that fails ends the rest",
         "plots/_save.py",
         "errors.append(error)",
