@@ -25,6 +25,7 @@ def scores(
     repeated=0.0,
     rows=N,
     noise=0.1,
+    num_samples=1000,
     content=(),
     **per_row,
 ):
@@ -42,7 +43,7 @@ def scores(
     estimate = None
     if told:
         arrays = {name: np.broadcast_to(value, N) for name, value in (told | per_row).items()}
-        estimate = LogP(method, 1000, {"log_likelihood": log_p + noise * NOISE, **arrays})
+        estimate = LogP(method, num_samples, {"log_likelihood": log_p + noise * NOISE, **arrays})
         found[KEYS[method]] = estimate.to_dict()
     found |= dict(content)
     return Scores(found, settings, bound, estimate, None if better is None else better + noise * NOISE)
@@ -51,6 +52,7 @@ def scores(
 GREY = {"grey_objective": {"mean": -90.0, "standard_error": 0.5}}
 GAP = {"bidirectional_gap": {"mean": 0.11, "standard_error": 0.09, "num_simulated": 16}}
 HEAVY = np.where(np.arange(N) < N // 10, 0.9, 0.1)  # k-hat in a tenth of the rows
+PAIR = {"effective_sample_size": np.full(N, 1.999)}
 FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
 
 
@@ -66,7 +68,11 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
         ("nats WORSE than a model of independent columns.", how_good, scores(better=-3.0), scores(better=0.001)),
         ("cannot be told from a model of independent columns", how_good, scores(better=0.001), scores(better=3.0)),
         ("independent columns", how_good, scores(better=3.0), scores()),
-        # the bound beside log p(x)
+        # the bound beside log p(x): what all rows have in common is not told by their spread
+        ("the ELBO cannot be told from log p(x)", bound_and_log_p,
+         scores("quadrature", elbo=-5.00001, noise=1e-7), scores("quadrature", elbo=-5.01, noise=1e-7)),
+        ("it is too low", bound_and_log_p,
+         scores("quadrature", elbo=-4.99, noise=1e-7), scores("quadrature", elbo=-4.99999, noise=1e-7)),
         ("the ELBO is 2.000", bound_and_log_p, scores("quadrature"), scores("quadrature", elbo=-8.0)),
         ("the ELBO is at least 2.000", bound_and_log_p, scores(), scores("hmc")),
         ("so much the bound misses", bound_and_log_p, scores(), scores(elbo=-5.001)),
@@ -116,6 +122,8 @@ def test_bits_per_pixel():
         ("Use --num-samples 25 or more.", scores(khat=np.nan), scores()),
         ("Not for 10 % of the rows: a single chain carries the estimate", scores("ais", effective_sample_size=FEW),
          scores("ais")),
+        ("a single chain carries the estimate", scores("ais", effective_sample_size=FEW),
+         scores("ais", num_samples=2, **PAIR)),
         ("Use more --distributions.", scores("ais", effective_sample_size=FEW),
          scores("hmc", effective_sample_size=FEW)),
         ("a single posterior sample carries the estimate", scores("hmc", effective_sample_size=FEW), scores("hmc")),
@@ -135,7 +143,7 @@ def test_whether_it_can_be_believed(sentence, here, there):
 
 def of_one_row(method="is", **options):
     whole = scores(method, rows=1, **options)
-    log_p = whole.log_p and whole.log_p.take(1)
+    log_p = whole.log_p and whole.log_p.take(np.arange(1))
     better = None if whole.better is None else whole.better[:1]
     content = whole.content | ({KEYS[method]: log_p.to_dict()} if log_p else {"elbo": mean([-7.0]).to_dict()})
     return Scores(content, whole.settings, whole.elbo[:1], log_p, better)

@@ -119,7 +119,8 @@ class Dataset:
 def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
     """Which rows of one data set occur, number for number, among those of another: (N,) of truth values.
 
-    Equal numbers are equal rows, whichever dtype stores them. By a 128-bit digest of each row.
+    Equal numbers are equal rows, whichever dtype stores them, and so are numbers that were rounded to the narrower
+    float type of the two. By a 128-bit digest of each row.
 
     Raises:
         DataError: the two have different numbers of columns.
@@ -134,7 +135,9 @@ def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
             f"{rows.name!r} has {rows.num_columns} columns and {among.name!r} {among.num_columns}: their rows cannot "
             "be the same"
         )
-    dtype = np.result_type(rows.rows, among.rows)
+    dtypes = (rows.rows.dtype, among.rows.dtype)
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    dtype = min(floats, key=lambda dtype: dtype.itemsize) if floats else np.result_type(*dtypes)
     known = set(_digests(among.rows, dtype))
     return np.fromiter((digest in known for digest in _digests(rows.rows, dtype)), np.bool_, len(rows))
 

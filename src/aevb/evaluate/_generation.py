@@ -251,13 +251,15 @@ def _nearest(
 ) -> tuple[Int[np.ndarray, "S k"], Float[np.ndarray, "S k"]]:
     """Indices and distances of the k nearest training rows."""
     num = min(k + 4, len(train))  # candidates: more than k, for what rounding may have put in the wrong order
+    # Far from zero |b|^2 - 2 ab would have no digit left of a distance.
+    centre = train.mean(axis=0, dtype=np.float64)
     squared = np.full((len(queries), num), np.inf)
     index = np.zeros((len(queries), num), np.int64)
     for start in range(0, len(train), chunk_size):
-        b = train[start : start + chunk_size].astype(np.float64)
+        b = train[start : start + chunk_size].astype(np.float64) - centre
         b_squared = np.einsum("nd,nd->n", b, b)
         for q in range(0, len(queries), chunk_size):
-            a = queries[q : q + chunk_size].astype(np.float64)
+            a = queries[q : q + chunk_size].astype(np.float64) - centre
             # |b|^2 - 2 ab: |a|^2 is the same for all candidates
             new = np.concatenate([squared[q : q + chunk_size], b_squared - 2.0 * (a @ b.T)], axis=1)
             where = np.concatenate(

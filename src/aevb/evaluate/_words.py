@@ -37,14 +37,19 @@ def sigmas(num_rows: int) -> float:
     return float(-scipy.special.stdtrit(num_rows - 1, scipy.special.ndtr(-_SIGMAS)))
 
 
-def above(m: Mean) -> bool:
-    """Told from zero, on its upper side. Never with a single row, whose spread is unknown."""
-    return m.value - sigmas(m.num_rows) * m.standard_error > 0
+def above(m: Mean, off: float = 0.0) -> bool:
+    """Told from zero, on its upper side. Never with a single row, whose spread is unknown.
+
+    Args:
+        m: the estimate.
+        off: by how much it can be off in all rows alike, which no spread over rows shows.
+    """
+    return m.value - sigmas(m.num_rows) * m.standard_error > off
 
 
-def below(m: Mean) -> bool:
+def below(m: Mean, off: float = 0.0) -> bool:
     """The same on its lower side."""
-    return m.value + sigmas(m.num_rows) * m.standard_error < 0
+    return m.value + sigmas(m.num_rows) * m.standard_error < -off
 
 
 def minus(m: Mean) -> Mean:

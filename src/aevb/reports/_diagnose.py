@@ -36,6 +36,7 @@ class Subject(NamedTuple):
     log_p: LogP | None  # of these
     train: np.ndarray | None  # training rows as the models see them
     trained_on: np.ndarray | None = None  # (N,), which of the held-out rows the model was trained on after all
+    repeated: float = 0.0  # share of the training rows that equal another one
 
     @property
     def told(self) -> np.ndarray:
@@ -193,12 +194,18 @@ def _generation(subject: Subject) -> Finding:
 def _copies(
     subject: Subject, samples: np.ndarray, train: np.ndarray, content: dict[str, Any]
 ) -> tuple[evaluate.Verdict, np.ndarray]:
-    """Held against held-out rows that the model was not trained on; where these are few, others fill up."""
+    """Held against held-out rows that the model was not trained on; where these are few, others fill up.
+
+    Rows that were trained on are known by being equal to a training row. Where rows repeat by themselves, that leaves
+    out new ones, too, and among the samples none: the two would differ without a copy.
+    """
     known = np.zeros(len(subject.x), bool) if subject.trained_on is None else subject.trained_on
     new = _drawn(subject, np.flatnonzero(~known), COMPARED)
     held_out = np.concatenate([new, _drawn(subject, np.flatnonzero(known), COMPARED - len(new))])
     near = evaluate.nearest_rows(samples[:COMPARED], train, held_out=subject.x[held_out])
     try:
+        if subject.repeated > 0 and known.any():
+            raise UnavailableError("the model was trained on some of these rows, and which cannot be told: rows repeat")
         content["memorisation"] = evaluate.memorisation(near, known[held_out])._asdict()
         verdict = evaluate.memorisation_verdict(near, known[held_out])
         verdict = _told_how_drawn(verdict, len(new), int(np.sum(~known)))

@@ -45,17 +45,21 @@ class LogP(NamedTuple):
         return self.per_row["error" if self.method == "quadrature" else "standard_error"]
 
     @property
+    def rounding(self) -> np.ndarray:
+        """What float32 leaves unknown of numbers of this size, in nats."""
+        size = np.abs(self.per_row["log_likelihood"] - self.units)
+        return 32 * float(np.finfo(np.float32).eps) * size
+
+    @property
     def in_doubt(self) -> np.ndarray:
         """Rows in which neither the estimate nor its error can be trusted."""
         if self.method == "quadrature":
-            # What rounding leaves of a number of this size is no fault of the grid.
-            size = np.abs(self.per_row["log_likelihood"] - self.units)
-            rounding = 32 * float(np.finfo(np.float32).eps) * size
-            return ~(self.error <= RESOLVED + rounding)
+            return ~(self.error <= RESOLVED + self.rounding)  # which is no fault of the grid
         effective = self.per_row["effective_sample_size"]
         if self.method == "is":
             return evaluate.untrustworthy(self.per_row["khat"], effective, self.error, self.num_samples)
-        return effective < _FEW  # a single chain or sample carries the estimate
+        # A single chain or sample carries the estimate. Of two that agree, two are effective.
+        return effective < min(_FEW, 0.75 * self.num_samples)
 
     def to_dict(self) -> dict[str, Any]:
         """The mean over the rows, and what is known of its error, as plain values."""

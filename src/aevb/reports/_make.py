@@ -20,7 +20,7 @@ from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
 from ._unfinished import Unfinished, digest_of
-from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
+from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, more_than_by_chance, trust
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -102,11 +102,12 @@ def make_report(
     bound, reconstruction, kl = fitted.measures
     elbo = np.asarray(estimate.bound, np.float64) + units
     known = None if train_set is None else rows_found_in(dataset, train_set)
+    repeated = None if train_set is None else share_repeated(train_set)
     content: dict[str, Any] = {
         "part": part,
         "num_rows": len(dataset),
         "num_rows_in_training": None if known is None else int(known.sum()),
-        "share_repeated_in_training": None if train_set is None else share_repeated(train_set),
+        "share_repeated_in_training": repeated,
         "unit": "nats per example",
         "data": dataclasses.asdict(DataInfo.of(dataset)),
         "data_kind": data_kind(fitted),
@@ -149,7 +150,10 @@ def make_report(
     if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
         better = score - yardstick
         content["over_independent_columns"] = evaluate.mean(better).to_dict()
-    findings = _findings(Subject(fitted, x, dataset.rows, index, as_seen, train, known), settings, on_progress)
+    if known is not None and repeated is not None and not more_than_by_chance(int(known.sum()), len(known), repeated):
+        known = None  # new rows, of which some equal a training row as they equal each other
+    subject = Subject(fitted, x, dataset.rows, index, as_seen, train, known, repeated or 0.0)
+    findings = _findings(subject, settings, on_progress)
     content |= {name: finding.content for name, finding in findings.items()}
     answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]

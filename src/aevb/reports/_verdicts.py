@@ -104,10 +104,13 @@ def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
 
 def trained_on(scores: Scores) -> bool:
     """Whether more rows are found among the training rows than chance puts there, if these are new."""
-    found, total = scores.content["num_rows_in_training"], scores.content["num_rows"]
-    if not found:
-        return False
-    chance = scores.content["share_repeated_in_training"]
+    content = scores.content
+    found, chance = content["num_rows_in_training"], content["share_repeated_in_training"]
+    return bool(found) and more_than_by_chance(found, content["num_rows"], chance)
+
+
+def more_than_by_chance(found: int, total: int, chance: float) -> bool:
+    """Whether so many of so many rows would hardly be found where each is found with this probability."""
     return found == total or bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
 
 
@@ -127,15 +130,21 @@ def bound_and_log_p(scores: Scores) -> str:
     one, some = slack.num_rows == 1, slack.num_rows < content["num_rows"]
     rows = f"{slack.num_rows:,} row{'' if one else 's'}"
     rows = f"On {rows}, of {content['num_rows']:,}," if some else "On this row" if one else f"On these {rows}"
-    if above(slack):
+    if above(slack, _unresolved(log_p)):
         least = "at least " if log_p.method in LOW else ""
         return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
-    if below(slack):
+    if below(slack, _unresolved(log_p)):
         return (
             f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
             "too low."
         )
     return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+
+
+def _unresolved(log_p: LogP) -> float:
+    """Nats by which the mean can be off that its spread over rows does not show: the same in every row."""
+    rounding = float(np.mean(log_p.rounding))
+    return rounding + float(np.mean(log_p.error)) if log_p.method == "quadrature" else rounding
 
 
 def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
@@ -149,7 +158,9 @@ def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
     if scores.log_p is None or taken_apart is None:
         return ""
     slack = mean(scores.log_p.per_row["log_likelihood"].astype(np.float64) - scores.elbo)
-    told = f"{'at least ' if scores.log_p.method in LOW and above(slack) else ''}{nats(slack)}"
+    told = (
+        f"{'at least ' if scores.log_p.method in LOW and above(slack, _unresolved(scores.log_p)) else ''}{nats(slack)}"
+    )
     if slack.num_rows > GAP_ROWS:
         return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {told}."
     if nats(slack) == nats(taken_apart):

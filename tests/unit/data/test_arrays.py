@@ -248,6 +248,9 @@ def test_rows_of_one_set_are_found_in_another_whatever_stores_them():
         rows = Dataset("new", mine, (7,))
         assert data.rows_found_in(rows, Dataset("old", train, (7,))).tolist() == expected
         assert data.rows_found_in(rows, Dataset("old", train.astype(np.float32), (7,))).tolist() == expected
+    tenths = np.arange(21).reshape(3, 7) / 10
+    for one, other in ((tenths, tenths.astype(np.float32)), (tenths.astype(np.float32), tenths)):
+        assert data.rows_found_in(Dataset("one", one, (7,)), Dataset("other", other, (7,))).all()
     near = Dataset("near", train[:3] + 0.25, (7,))  # float64: equal once cast back, and yet other numbers
     assert not data.rows_found_in(near, Dataset("old", train, (7,))).any()
     minus = Dataset("minus", -np.zeros((1, 7), np.float32), (7,))
