@@ -357,6 +357,7 @@ def test_sentences_on_copies():
     alike, close, far = (memorisation_verdict(near(ratio)) for ratio in (1.0, 0.2, 3.0))
     few = memorisation_verdict(near(1.0, copies=40))
     nothing = memorisation_verdict(NearestRows(np.zeros((5, 1), np.int64), np.zeros((5, 1)), np.zeros(60)))
+    single = memorisation_verdict(near(0.2)._replace(held_out_distance=np.ones(1)))
     for sentence, words, other in (
         (
             "No copies of training rows were found: the median distance of samples is 1.00 times that of held-out "
@@ -377,6 +378,8 @@ def test_sentences_on_copies():
         ("The model makes rows that are unlike the data.", far, alike),
         ("0.8 % of the samples are nearer than all but the nearest 1.0 % of 500 held-out rows.", alike, few),
         ("p-values, of three tests at once: nearer 1, very near 1, farther 1.", alike, close),
+        ("No check of copies.", single, alike),
+        ("1 held-out row is too few to tell by 500 samples.", single, alike),
         ("the median distance of samples is not comparable to that of held-out rows", nothing, alike),
     ):
         assert sentence in str(words), str(words)

@@ -13,6 +13,9 @@ from ._exchange import largest_by_chance, standard_error
 
 # A difference of means by so many standard errors or fewer is never far.
 FAR = 5.0
+# From so many distances on either side the Mann-Whitney statistic is normal enough, if no two are equal; else it is
+# held against so many exchanges.
+_MANY, _EXCHANGES = 50, 9999
 
 
 class ColumnStatistics(NamedTuple):
@@ -156,10 +159,10 @@ def memorisation(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"] | None
     r"""Whether samples lie nearer to the training rows than rows do that the model has never seen.
 
     The Mann-Whitney statistic of Meehan, Chaudhuri & Dasgupta (2020, section 3) over all of the space, not in cells of
-    it: U = #(sample < held-out) + #(ties) / 2 over the S H pairs, `nearer` = U / (S H), its p-value by the normal
-    approximation with the variance corrected for ties. Because a few copies among many samples move U little, the
-    samples below the m-th smallest held-out distance are counted too; where both kinds of rows come from one
-    continuous distribution their number is beta-binomial(S; m, H - m + 1).
+    it: U = #(sample < held-out) + #(ties) / 2 over the S H pairs, `nearer` = U / (S H). Its p-values are those of the
+    normal approximation, or, with equal distances or few rows, of 9,999 random exchanges of the two. Because a few
+    copies among many samples move U little, the samples below the m-th smallest held-out distance are counted too;
+    where both kinds of rows come from one continuous distribution their number is beta-binomial(S; m, H - m + 1).
 
     Args:
         nearest: of `nearest_rows` with `held_out`.
@@ -193,12 +196,6 @@ def memorisation(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"] | None
     above = h - np.searchsorted(held, samples, side="right")
     ties = np.searchsorted(held, samples, side="right") - np.searchsorted(held, samples, side="left")
     u = float(np.sum(above) + np.sum(ties) / 2)
-    _, same = np.unique(np.concatenate([samples, held]), return_counts=True)
-    n = s + h
-    # var U = S H / 12 (n + 1 - sum_t (t^3 - t) / (n (n - 1))), t the sizes of groups of equal distances
-    variance = s * h / 12 * (n + 1 - float(np.sum(same.astype(float) ** 3 - same)) / (n * (n - 1)))
-    z = (u - s * h / 2) / math.sqrt(variance) if variance > 0 else 0.0
-
     m = max(1, math.ceil(0.01 * h))
     close = int(np.sum(samples < held[m - 1]))
     median = float(np.median(held))
@@ -206,13 +203,31 @@ def memorisation(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"] | None
     return Memorisation(
         ratio,
         u / (s * h),
-        math.erfc(z / math.sqrt(2)) / 2,
-        math.erfc(-z / math.sqrt(2)) / 2,
+        *_mann_whitney(samples, held, u),
         close / s,
         m / (h + 1),
         _beta_binomial_tail(close, s, m, h - m + 1),
         h,
     )
+
+
+def _mann_whitney(samples: Float[np.ndarray, " S"], held: Float[np.ndarray, " H"], u: float) -> tuple[float, float]:
+    """The p-values of so large and of so small a U, if all distances are of one distribution."""
+    s, h = len(samples), len(held)
+    _, group, same = np.unique(np.concatenate([samples, held]), return_inverse=True, return_counts=True)
+    if min(s, h) >= _MANY and len(same) == s + h:
+        z = (u - s * h / 2) / math.sqrt(s * h * (s + h + 1) / 12)
+        return math.erfc(z / math.sqrt(2)) / 2, math.erfc(-z / math.sqrt(2)) / 2
+    # How many of each group of equal distances an exchange puts among the H. U grows with the sum of their ranks, and
+    # twice a middle rank is a whole number.
+    ranks = 2 * np.cumsum(same) - same + 1
+    found = int(np.sum(ranks[group[s:]]))
+    rng, larger, smaller = np.random.default_rng(0), 1, 1
+    for start in range(0, _EXCHANGES, 1000):
+        num = min(1000, _EXCHANGES - start)
+        drawn = rng.multivariate_hypergeometric(same, h, size=num, method="marginals") @ ranks
+        larger, smaller = larger + int(np.sum(drawn >= found)), smaller + int(np.sum(drawn <= found))
+    return larger / (_EXCHANGES + 1), smaller / (_EXCHANGES + 1)
 
 
 # --- matrices ---------------------------------------------------------------------------------------------------------
