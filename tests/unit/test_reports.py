@@ -488,7 +488,7 @@ def test_training_rows_have_binarisation_noise_of_their_own(grey):
     assert min(good.p_value_nearer, good.p_value_farther, good.p_value_close) > 1e-6
     # Negative control: with one noise for both parts it is accused.
     bad = evaluate.memorisation(evaluate.nearest_rows(ideal, held_out, held_out=held_out))
-    assert bad.p_value_farther < 1e-6
+    assert bad.p_value_farther == 1e-4  # the least of 9,999 exchanges
 
 
 def test_the_report_gives_training_rows_their_own_noise(grey, monkeypatch):
