@@ -64,9 +64,23 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
         ("log p(x) is at least -5.00", how_good, scores(), scores("quadrature")),
         ("log p(x) is at least -7.00", how_good, scores("elbo"), scores("quadrature")),
         ("cross-entropy of grey pixels and no likelihood", how_good, scores("elbo", content=GREY), scores("elbo")),
-        ("nats better than a model of independent columns.", how_good, scores(better=3.0), scores(better=0.001)),
-        ("nats WORSE than a model of independent columns.", how_good, scores(better=-3.0), scores(better=0.001)),
-        ("cannot be told from a model of independent columns", how_good, scores(better=0.001), scores(better=3.0)),
+        ("That is 3.000 ± 0.003 nats better than a model of independent columns.", how_good,
+         scores("quadrature", better=3.0), scores(better=3.0)),
+        ("nats better than a model of independent columns.", how_good, scores("hmc", better=3.0),
+         scores("hmc", better=0.001)),
+        ("That is 3.000 ± 0.003 nats WORSE than a model of independent columns.", how_good,
+         scores("quadrature", better=-3.0), scores("quadrature", better=0.001)),
+        ("It cannot be told from a model of independent columns (the", how_good, scores("quadrature", better=0.001),
+         scores(better=0.001)),
+        # A lower bound that is below the yardstick says nothing against the model.
+        *(("That is at least 3.000 ± 0.003 nats better than a model of independent columns.", how_good,
+           scores(method, better=3.0), scores("quadrature", better=3.0)) for method in ("elbo", "is", "ais")),
+        *(("It is not shown to be better than a model of independent columns: the bound is 3.000 ± 0.003 nats below "
+           "it, and log p(x) may lie above.", how_good, scores(method, better=-3.0), scores(method, better=0.001))
+          for method in ("elbo", "is", "ais")),
+        ("not shown to be better than a model of independent columns: the bound cannot be told from it (the difference "
+         "is 0.001 ± 0.003 nats), and log p(x) may lie above.", how_good, scores(better=0.001),
+         scores("quadrature", better=0.001)),
         ("independent columns", how_good, scores(better=3.0), scores()),
         # the bound beside log p(x): what all rows have in common is not told by their spread
         ("the ELBO cannot be told from log p(x)", bound_and_log_p,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aevb.evaluate import KHAT_LIMIT, above, below, mean, minus
+from aevb.evaluate import KHAT_LIMIT, Mean, above, below, mean, minus
 
 from ._log_p import LogP
 from ._settings import GAP_ROWS, KEYS, LOW, WORDS, ReportSettings
@@ -56,11 +56,25 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     if scores.better is None:
         return text
     better = mean(scores.better)
+    if method == "elbo" or method in LOW:
+        return f"{text} {_bound_against(better)}"
     if above(better):
         return f"{text} That is {nats(better)} nats better than {_AGAINST}."
     if below(better):
         return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}."
     return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
+
+
+def _bound_against(better: Mean) -> str:
+    """A lower bound that is above shows that log p(x) is, too; one that is not shows nothing."""
+    if above(better):
+        return f"That is at least {nats(better)} nats better than {_AGAINST}."
+    where = (
+        f"is {nats(minus(better))} nats below it"
+        if below(better)
+        else f"cannot be told from it (the difference is {nats(better)} nats)"
+    )
+    return f"It is not shown to be better than {_AGAINST}: the bound {where}, and log p(x) may lie above."
 
 
 def trust(scores: Scores) -> Trust:
