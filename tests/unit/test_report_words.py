@@ -25,12 +25,14 @@ def scores(
     repeated=0.0,
     rows=N,
     noise=0.1,
+    quick=False,
     num_samples=1000,
     content=(),
     **per_row,
 ):
     """N rows with a log p(x), an ELBO and a yardstick of these means, and what the method tells of each row."""
-    settings = ReportSettings(method=method, num_samples=1000 if method in ("is", "ais", "hmc") else None)
+    num = 1000 if method in ("is", "ais", "hmc") else None
+    settings = ReportSettings(method=method, num_samples=num, diagnostics=not quick)
     told = {
         "quadrature": {"error": 0.0004},
         "is": {"standard_error": 0.01, "effective_sample_size": 800.0, "khat": 0.1},
@@ -53,6 +55,7 @@ GREY = {"grey_objective": {"mean": -90.0, "standard_error": 0.5}}
 GAP = {"bidirectional_gap": {"mean": 0.11, "standard_error": 0.09, "num_simulated": 16}}
 HEAVY = np.where(np.arange(N) < N // 10, 0.9, 0.1)  # k-hat in a tenth of the rows
 PAIR = {"effective_sample_size": np.full(N, 1.999)}
+UNSETTLED = np.where(HEAVY > 0.5, np.inf, 0.0)
 FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
 
 
@@ -82,6 +85,18 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
          "is 0.001 ± 0.003 nats), and log p(x) may lie above.", how_good, scores(better=0.001),
          scores("quadrature", better=0.001)),
         ("independent columns", how_good, scores(better=3.0), scores()),
+        # numbers that cannot be believed are no finding
+        *((f"{sentence}, if the numbers can be believed.", words, scores(method, better=better, **unknown),
+           scores(method, better=better))
+          for method, unknown in (("quadrature", {"error": UNSETTLED}), ("quadrature", {"error": np.nan}),
+                                  ("hmc", {"effective_sample_size": FEW}))
+          for sentence, words, better in (("better than a model of independent columns", how_good, 3.0),
+                                          ("WORSE than a model of independent columns", how_good, -3.0),
+                                          ("so much the bound misses", bound_and_log_p, None))),
+        ("so much the bound misses.", bound_and_log_p, scores(effective_sample_size=1.0, khat=0.9),
+         scores("quadrature", error=np.inf)),
+        ("better than a model of independent columns.", how_good, scores("quadrature", better=0.05),
+         scores("quadrature", better=0.05, error=0.1)),
         # the bound beside log p(x): what all rows have in common is not told by their spread
         ("the ELBO cannot be told from log p(x)", bound_and_log_p,
          scores("quadrature", elbo=-5.00001, noise=1e-7), scores("quadrature", elbo=-5.01, noise=1e-7)),
@@ -119,7 +134,13 @@ def test_bits_per_pixel():
         ("To 0.08 nats: p(x) was integrated over z, but in 40 of 400 rows", scores("quadrature", error=HEAVY - 0.1),
          scores("quadrature", error=0.1)),
         ("Not as it stands: in 40 of 400 rows the integral over z did not settle, and how much is missing is not known",
-         scores("quadrature", error=np.where(HEAVY > 0.5, np.inf, 0.0)), scores("quadrature", error=0.1)),
+         scores("quadrature", error=UNSETTLED), scores("quadrature", error=0.1)),
+        # There is no rows.csv where no page is written.
+        ("rows.csv has each row's error.", scores("quadrature", error=UNSETTLED),
+         scores("quadrature", error=UNSETTLED, quick=True)),
+        ("how much is missing is not known. Use", scores("quadrature", error=UNSETTLED, quick=True),
+         scores("quadrature", error=UNSETTLED)),
+        ("or more there. The ±", scores("quadrature", error=0.1, quick=True), scores("quadrature", error=0.1)),
         # What rounding leaves of a large number is no fault of the grid.
         ("Yes: p(x) was integrated", scores("quadrature", log_p=-2000.0, error=0.005),
          scores("quadrature", error=0.005)),
@@ -247,6 +268,7 @@ def test_the_gap_of_some_rows_stands_beside_that_of_all():
     said = gap_of_all(scores(), gap)
     assert said == "On all 400 rows with a log p(x) the same difference is at least 2.000 ± 0.003."
     assert gap_of_all(scores("quadrature"), gap) == said.replace("at least ", "")
+    assert gap_of_all(scores("quadrature", error=np.inf), gap).endswith("± 0.003, if the numbers can be believed.")
     assert gap_of_all(scores(), None) == ""  # the section has no gap
     (section,) = sections_of({"gaps": Finding({}, "Of 50 rows.", "", {})}, {"gaps": said})
     assert section.headline == f"Of 50 rows. {said}"

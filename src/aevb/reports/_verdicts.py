@@ -58,10 +58,11 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     better = mean(scores.better)
     if method == "elbo" or method in LOW:
         return f"{text} {_bound_against(better)}"
-    if above(better):
-        return f"{text} That is {nats(better)} nats better than {_AGAINST}."
-    if below(better):
-        return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}."
+    off = 0.0 if scores.log_p is None else _unresolved(scores.log_p)
+    if above(better, off):
+        return f"{text} That is {nats(better)} nats better than {_AGAINST}{_doubt(scores.log_p)}."
+    if below(better, off):
+        return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}{_doubt(scores.log_p)}."
     return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
 
 
@@ -88,7 +89,7 @@ def trust(scores: Scores) -> Trust:
         return Trust(f"As an objective. {_of_the_choice(content['num_rows'])}")
     match log_p.method:
         case "quadrature":
-            return _of_quadrature(log_p)
+            return _of_quadrature(log_p, written=scores.settings.diagnostics)
         case "is":
             return _of_weights(log_p, content[KEYS["is"]])
     return _of_chains(log_p, content.get("bidirectional_gap"))
@@ -146,7 +147,7 @@ def bound_and_log_p(scores: Scores) -> str:
     rows = f"On {rows}, of {content['num_rows']:,}," if some else "On this row" if one else f"On these {rows}"
     if above(slack, _unresolved(log_p)):
         least = "at least " if log_p.method in LOW else ""
-        return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses."
+        return f"{rows} the ELBO is {least}{nats(slack)} nats below log p(x): so much the bound misses{_doubt(log_p)}."
     if below(slack, _unresolved(log_p)):
         return (
             f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
@@ -158,7 +159,19 @@ def bound_and_log_p(scores: Scores) -> str:
 def _unresolved(log_p: LogP) -> float:
     """Nats by which the mean can be off that its spread over rows does not show: the same in every row."""
     rounding = float(np.mean(log_p.rounding))
-    return rounding + float(np.mean(log_p.error)) if log_p.method == "quadrature" else rounding
+    if log_p.method != "quadrature":
+        return rounding
+    # Of the other rows nothing is known, which `_doubt` tells.
+    return rounding + float(np.sum(log_p.error, where=np.isfinite(log_p.error))) / len(log_p.error)
+
+
+def _doubt(log_p: LogP | None) -> str:
+    """For a headline where `trust` says "Not ..." of a number that is no bound, either: it may be off to both sides."""
+    if log_p is None or log_p.method in LOW:
+        return ""
+    unsettled = log_p.method == "quadrature" and not np.isfinite(log_p.error).all()
+    few = log_p.method == "hmc" and np.mean(log_p.in_doubt) > _SHARE
+    return ", if the numbers can be believed" if unsettled or few else ""
 
 
 def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
@@ -176,7 +189,7 @@ def gap_of_all(scores: Scores, taken_apart: Mapping[str, Any] | None) -> str:
         f"{'at least ' if scores.log_p.method in LOW and above(slack, _unresolved(scores.log_p)) else ''}{nats(slack)}"
     )
     if slack.num_rows > GAP_ROWS:
-        return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {told}."
+        return f"On all {slack.num_rows:,} rows with a log p(x) the same difference is {told}{_doubt(scores.log_p)}."
     if nats(slack) == nats(taken_apart):
         return ""
     return f"With the ELBO of the table, which is of other draws, the same difference is {told}."
@@ -189,7 +202,8 @@ def _of_the_choice(num_rows: int) -> str:
     return "The ± is what another choice of rows would change."
 
 
-def _of_quadrature(log_p: LogP) -> Trust:
+def _of_quadrature(log_p: LogP, *, written: bool) -> Trust:
+    """`written`: whether there are files that the report is kept in."""
     doubtful, error = log_p.in_doubt, log_p.error
     if not doubtful.any():
         return Trust(
@@ -197,17 +211,17 @@ def _of_quadrature(log_p: LogP) -> Trust:
             f"in every row, and samples of the encoder know of no place that it missed. {_of_the_choice(len(error))}"
         )
     some = f"{doubtful.sum():,} of {len(error):,} rows"
-    where = "rows.csv has each row's error"
+    where = "; rows.csv has each row's error" if written else ""
     if not np.isfinite(error).all():
         return Trust(
-            f"Not as it stands: in {some} the integral over z did not settle, and how much is missing is not known; "
+            f"Not as it stands: in {some} the integral over z did not settle, and how much is missing is not known"
             f"{where}.",
             "Use --method ais for log p(x).",
         )
     effect = float(error.sum()) / len(error)
     return Trust(
         f"To {effect:.2g} nats: p(x) was integrated over z, but in {some} the grid was not fine or wide enough, and "
-        f"log p(x) may be off by {error.max():.2g} nats or more there; {where}. {_of_the_choice(len(error))}"
+        f"log p(x) may be off by {error.max():.2g} nats or more there{where}. {_of_the_choice(len(error))}"
     )
 
 
