@@ -213,6 +213,16 @@ DOUBT = np.arange(50) < 10
             said(ENCODER, in_doubt=DOUBT),
             said(ENCODER, in_doubt=np.arange(50) < 2),
         ),
+        (
+            "The ELBO is 2.20 ± 0.00 nats below log p(x) (50 rows), if log p(x) can be believed.",
+            said(ENCODER, in_doubt=DOUBT),
+            said(ENCODER, in_doubt=np.arange(50) < 2),
+        ),
+        (
+            "nats below log p(x) (50 rows).",
+            said(ENCODER, in_doubt=DOUBT, lower_bound=True),
+            said(ENCODER, in_doubt=DOUBT),
+        ),
     ],
 )
 def test_sentences_on_the_gaps(sentence, words, other):

@@ -42,14 +42,16 @@ def gaps_verdict(
     gap = mean(gaps["diagonal"].gap)
     least = "at least " if lower_bound else ""
     rows = f"({gap.num_rows} row{'' if gap.num_rows == 1 else 's'})"
+    share = 0.0 if in_doubt is None else float(np.mean(in_doubt))
+    trusted = share <= _SHARE
     if above(gap):
-        headline = f"The ELBO is {least}{nats(gap)} nats below log p(x) {rows}."
+        # One that is too low in expectation is at least that, trusted or not.
+        doubt = "" if trusted or lower_bound else ", if log p(x) can be believed"
+        headline = f"The ELBO is {least}{nats(gap)} nats below log p(x) {rows}{doubt}."
     elif below(gap):
         headline = f"The estimate of log p(x) is too low: it is {nats(minus(gap))} nats below the ELBO {rows}."
     else:
         headline = f"The ELBO cannot be told from log p(x): the difference is {nats(gap)} nats {rows}."
-    share = 0.0 if in_doubt is None else float(np.mean(in_doubt))
-    trusted = share <= _SHARE
     if posterior in _OWN:
         details, advice = _parts(gaps, _OWN[posterior], trusted, least)
     else:
