@@ -53,6 +53,8 @@ def scores(
 
 GREY = {"grey_objective": {"mean": -90.0, "standard_error": 0.5}}
 GAP = {"bidirectional_gap": {"mean": 0.11, "standard_error": 0.09, "num_simulated": 16}}
+GAPS = {"gaps": {"diagonal": {"gap": {"mean": 0.58, "standard_error": 0.06}}}}
+NO_GAPS = {"gaps": {"left_out": "a reason"}}
 HEAVY = np.where(np.arange(N) < N // 10, 0.9, 0.1)  # k-hat in a tenth of the rows
 PAIR = {"effective_sample_size": np.full(N, 1.999)}
 UNSETTLED = np.where(HEAVY > 0.5, np.inf, 0.0)
@@ -169,6 +171,9 @@ def test_bits_per_pixel():
         ("chains that missed a part of the posterior make the harmonic mean too low", scores("hmc"), scores("ais")),
         ("Hold it against --method ais.", scores("hmc"), scores("ais")),
         ("As a bound: the mean of log p(x) is not below it but for the ±.", scores("elbo"), scores("quadrature")),
+        ("How far above was not estimated.", scores("elbo", content=NO_GAPS), scores("elbo", content=GAPS)),
+        ('An estimate of how far above stands under "Where is the bound loose?".', scores("elbo", content=GAPS),
+         scores("elbo")),
     ],
 )  # fmt: skip
 def test_whether_it_can_be_believed(sentence, here, there):

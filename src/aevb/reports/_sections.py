@@ -23,25 +23,26 @@ class Section(NamedTuple):
     table: Literal["", "numbers", "lowest rows"] = ""
 
 
-# The diagnostics in the order of the page: name, question, figures.
-_QUESTIONS = (
-    ("latent", "What do the latent dimensions carry?", ("latent_dimensions",)),
-    ("gaps", "Where is the bound loose?", ()),
-    ("calibration", "Is q(z | x) the model's own posterior?", ("calibration",)),
-    ("predictive", "Are data replicated from the posteriors like the real ones?", ()),
-    ("generation", "Are samples from the prior like the data?", ("nearest_rows",)),
-)
+# The diagnostics in the order of the page.
+QUESTIONS = {
+    "latent": "What do the latent dimensions carry?",
+    "gaps": "Where is the bound loose?",
+    "calibration": "Is q(z | x) the model's own posterior?",
+    "predictive": "Are data replicated from the posteriors like the real ones?",
+    "generation": "Are samples from the prior like the data?",
+}
+_FIGURES = {"latent": ("latent_dimensions",), "calibration": ("calibration",), "generation": ("nearest_rows",)}
 
 
 def sections_of(findings: Mapping[str, Finding], also: Mapping[str, str]) -> list[Section]:
     """A section for each diagnostic; `also` has what the rest of the report adds to the headline of one, or nothing."""
     sections = []
-    for name, question, figures in _QUESTIONS:
+    for name, question in QUESTIONS.items():
         if name in findings:
             finding = findings[name]
             details = tuple(text for text in (finding.verdict, finding.advice) if text)
             headline = f"{finding.headline} {also.get(name, '')}".rstrip()
-            sections.append(Section(question, headline, details, figures))
+            sections.append(Section(question, headline, details, _FIGURES.get(name, ())))
     return sections
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from aevb.evaluate import KHAT_LIMIT, Mean, above, below, mean, minus
 
 from ._log_p import LogP
+from ._sections import QUESTIONS
 from ._settings import GAP_ROWS, KEYS, LOW, WORDS, ReportSettings
 from ._text import nats
 
@@ -84,7 +85,12 @@ def trust(scores: Scores) -> Trust:
     if log_p is None and "elbo" in content:
         one = content["num_rows"] == 1
         what, but = ("log p(x)", "its noise") if one else ("the mean of log p(x)", "the ±")
-        return Trust(f"As a bound: {what} is not below it but for {but}. How far above was not estimated.")
+        above_it = (
+            f'An estimate of how far above stands under "{QUESTIONS["gaps"]}".'
+            if "diagonal" in content.get("gaps", {})
+            else "How far above was not estimated."
+        )
+        return Trust(f"As a bound: {what} is not below it but for {but}. {above_it}")
     if log_p is None:
         return Trust(f"As an objective. {_of_the_choice(content['num_rows'])}")
     match log_p.method:
