@@ -1,12 +1,16 @@
 """Every sentence of a report's own words: a result in which it must stand, and one beside it in which it must not."""
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
+from aevb.distributions import kl_per_dimension
 from aevb.evaluate import mean
 from aevb.reports import ReportSettings, nats
 from aevb.reports._diagnose import Finding
 from aevb.reports._log_p import LogP
+from aevb.reports._page import CAPTIONS
 from aevb.reports._sections import sections_of, what_next
 from aevb.reports._settings import KEYS
 from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
@@ -265,6 +269,14 @@ def test_a_section_for_each_diagnostic_that_was_made():
     latent, gaps = sections_of(findings, {"gaps": ""})  # in the order of the page
     assert latent == ("What do the latent dimensions carry?", "Other headline.", (), ("latent_dimensions",), "")
     assert gaps == ("Where is the bound loose?", "Headline.", ("Details.", "Advice."), (), "")
+
+
+def test_the_kl_of_a_dimension_is_not_called_what_it_tells_about_x():
+    """It is the information and the distance of all z together from the prior: two nats and nothing told of x."""
+    posterior = dist.Normal(jnp.full(1, 2.0), jnp.ones(1)).to_event(1)  # the same for every x
+    assert kl_per_dimension(posterior, dist.Normal(jnp.zeros(1), jnp.ones(1)).to_event(1)) == pytest.approx(2.0)
+    assert "KL of each dimension's posterior from the prior" in CAPTIONS["latent_dimensions"]
+    assert "what it tells about x is at most that" in CAPTIONS["latent_dimensions"]
 
 
 def test_the_gap_of_some_rows_stands_beside_that_of_all():

@@ -32,8 +32,9 @@ LABELS = {
 }
 CAPTIONS = {
     "log_likelihood": "Each row's log p(x) and ELBO.",
-    "latent_dimensions": "Above: what each dimension tells about x. Below: how far its posterior mean moves over the "
-    "data; below the dashed line it is not used.",
+    "latent_dimensions": "Above: KL of each dimension's posterior from the prior, averaged over rows; what it tells "
+    "about x is at most that. Below: how far its posterior mean moves over the data; below the dashed line it is not "
+    "used.",
     "khat": "The tail of each row's importance weights: heavy right of the line, which matters where they differ.",
     "calibration": "Were q(z | x) the posterior, every curve would stay in the grey band 99 % of the time, all "
     "together.",
