@@ -11,9 +11,18 @@ from aevb.reports import ReportSettings, nats
 from aevb.reports._diagnose import Finding
 from aevb.reports._log_p import LogP
 from aevb.reports._page import CAPTIONS
-from aevb.reports._sections import sections_of, what_next
+from aevb.reports._sections import QUESTIONS, sections_of, what_next
 from aevb.reports._settings import KEYS
-from aevb.reports._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, trust
+from aevb.reports._verdicts import (
+    Scores,
+    against_columns,
+    before_all,
+    believed,
+    bound_and_log_p,
+    gap_of_all,
+    how_good,
+    trust,
+)
 
 N = 400
 NOISE = np.linspace(-1, 1, N)  # of mean 0
@@ -254,11 +263,34 @@ def test_advice_on_the_numbers_goes_before_advice_on_the_model():
     assert before_all(heavy, trust(heavy)) == "Use --method ais for log p(x)."
     assert before_all(sound, trust(sound)) == ""
     silent, first, second = (Finding({}, "Headline.", "", {}, advice) for advice in ("", "First.", "Second."))
-    assert what_next("Numbers.", [silent, first, second]) == "Numbers. First."
-    assert what_next("", [silent, first, second]) == "First."
-    assert what_next("Numbers.", [silent]) == "Numbers."
-    assert what_next("", [silent]).startswith("No check asks for a change.")
-    assert what_next("", []) == "The checks were left out: leave out --quick to have them."
+    assert what_next("Numbers.", {"latent": silent, "gaps": first, "calibration": second}) == "Numbers. First."
+    assert what_next("", {"latent": silent, "gaps": first, "calibration": second}) == "First."
+    assert what_next("Numbers.", {"latent": silent}) == "Numbers."
+    assert what_next("", {"latent": silent}).startswith("No check asks for a change.")
+    assert what_next("", {}) == "The checks were left out: leave out --quick to have them."
+
+
+def test_the_gravest_finding_gives_the_advice():
+    """A model that failed the predictive checks was told how to tighten a bound by 0.12 nats."""
+    findings = {name: Finding({}, "Headline.", "", {}, f"On {name}.") for name in QUESTIONS}
+    on_columns = "On columns."
+    for name in ("generation", "predictive", "columns", "latent", "gaps", "calibration"):
+        assert what_next("Numbers.", findings, on_columns) == f"Numbers. On {name}."
+        if name == "columns":
+            on_columns = ""
+        else:
+            findings[name] = findings[name]._replace(advice="")
+    assert what_next("", findings, on_columns).startswith("No check asks for a change.")
+
+
+@pytest.mark.parametrize("method", ["quadrature", "is", "ais", "hmc", "elbo"])
+def test_a_model_no_better_than_independent_columns_is_told_what_may_help(method):
+    told = against_columns(scores(method, better=-3.0))
+    assert told.startswith("The model is not shown to be better than a model of independent columns: longer training")
+    assert against_columns(scores(method, better=0.001)) == told
+    assert against_columns(scores(method, better=3.0)) == ""
+    assert against_columns(scores(method)) == ""  # without training rows
+    assert against_columns(of_one_row(method, better=-3.0)) == ""
 
 
 def test_a_section_for_each_diagnostic_that_was_made():

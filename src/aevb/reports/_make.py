@@ -20,7 +20,17 @@ from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
 from ._unfinished import Unfinished, digest_of
-from ._verdicts import Scores, before_all, believed, bound_and_log_p, gap_of_all, how_good, more_than_by_chance, trust
+from ._verdicts import (
+    Scores,
+    against_columns,
+    before_all,
+    believed,
+    bound_and_log_p,
+    gap_of_all,
+    how_good,
+    more_than_by_chance,
+    trust,
+)
 
 LOWEST = 20  # rows that are listed
 MAX_HARMONIC_DIM = 4  # of the paper's estimator; told before anything is computed
@@ -206,7 +216,7 @@ def _words(
     answers = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
-        Answer("What to do next?", what_next(before_all(scores, trusted), list(findings.values()))),
+        Answer("What to do next?", what_next(before_all(scores, trusted), findings, against_columns(scores))),
     )
     explained = Section(
         "How well is each row explained?",

@@ -1,6 +1,6 @@
 """What a report is made of: three answers for a newcomer, then a short section for each question."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from ._diagnose import Finding
@@ -31,6 +31,8 @@ QUESTIONS = {
     "predictive": "Are data replicated from the posteriors like the real ones?",
     "generation": "Are samples from the prior like the data?",
 }
+# The same, the gravest first: copies, misfit, then what may be done better. "columns": against independent columns.
+_GRAVEST_FIRST = ("generation", "predictive", "columns", "latent", "gaps", "calibration")
 _FIGURES = {"latent": ("latent_dimensions",), "calibration": ("calibration",), "generation": ("nearest_rows",)}
 
 
@@ -46,16 +48,23 @@ def sections_of(findings: Mapping[str, Finding], also: Mapping[str, str]) -> lis
     return sections
 
 
-def what_next(on_numbers: str, findings: Sequence[Finding]) -> str:
-    """What is advised on the numbers, and the first of what the diagnostics advise; the rest stands in its section.
+def what_next(on_numbers: str, findings: Mapping[str, Finding], on_columns: str = "") -> str:
+    """What is advised on the numbers, and on the gravest of what was found; the rest stands in its section.
+
+    Args:
+        on_numbers: advice that goes before all other; may be empty.
+        findings: the diagnostics, by name.
+        on_columns: advice where the model is no better than one of independent columns; else empty.
 
     Example:
-        >>> what_next("Use --method ais.", [])
+        >>> what_next("Use --method ais.", {})
         'Use --method ais. The checks were left out: leave out --quick to have them.'
     """
     if not findings:
         on_model = "The checks were left out: leave out --quick to have them."
     else:
         nothing = "No check asks for a change. Hold this run against others with: aevb compare RUN RUN."
-        on_model = next((finding.advice for finding in findings if finding.advice), "" if on_numbers else nothing)
+        advice = {name: finding.advice for name, finding in findings.items()} | {"columns": on_columns}
+        given = (advice[name] for name in _GRAVEST_FIRST if advice.get(name))
+        on_model = next(given, "" if on_numbers else nothing)
     return f"{on_numbers} {on_model}".strip()

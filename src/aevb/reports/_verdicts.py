@@ -57,9 +57,9 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     if scores.better is None:
         return text
     better = mean(scores.better)
+    off = _unresolved(scores.log_p)
     if method == "elbo" or method in LOW:
-        return f"{text} {_bound_against(better)}"
-    off = 0.0 if scores.log_p is None else _unresolved(scores.log_p)
+        return f"{text} {_bound_against(better, off)}"
     if above(better, off):
         return f"{text} That is {nats(better)} nats better than {_AGAINST}{_doubt(scores.log_p)}."
     if below(better, off):
@@ -67,13 +67,13 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
 
 
-def _bound_against(better: Mean) -> str:
+def _bound_against(better: Mean, off: float) -> str:
     """A lower bound that is above shows that log p(x) is, too; one that is not shows nothing."""
-    if above(better):
+    if above(better, off):
         return f"That is at least {nats(better)} nats better than {_AGAINST}."
     where = (
         f"is {nats(minus(better))} nats below it"
-        if below(better)
+        if below(better, off)
         else f"cannot be told from it (the difference is {nats(better)} nats)"
     )
     return f"It is not shown to be better than {_AGAINST}: the bound {where}, and log p(x) may lie above."
@@ -142,6 +142,16 @@ def before_all(scores: Scores, trusted: Trust) -> str:
     return trusted.advice
 
 
+def against_columns(scores: Scores) -> str:
+    """Advice where `how_good` does not find the model better than independent columns. A single row shows nothing."""
+    if scores.better is None or len(scores.better) == 1 or above(mean(scores.better), _unresolved(scores.log_p)):
+        return ""
+    return (
+        f"The model is not shown to be better than {_AGAINST}: longer training, a larger network (--hidden) or "
+        "--kl-warmup may help."
+    )
+
+
 def bound_and_log_p(scores: Scores) -> str:
     """How far the ELBO is from log p(x), on the same rows."""
     content, log_p = scores.content, scores.log_p
@@ -162,8 +172,10 @@ def bound_and_log_p(scores: Scores) -> str:
     return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
 
 
-def _unresolved(log_p: LogP) -> float:
+def _unresolved(log_p: LogP | None) -> float:
     """Nats by which the mean can be off that its spread over rows does not show: the same in every row."""
+    if log_p is None:
+        return 0.0
     rounding = float(np.mean(log_p.rounding))
     if log_p.method != "quadrature":
         return rounding
