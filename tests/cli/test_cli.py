@@ -977,3 +977,13 @@ def test_ctrl_c_on_a_terminal_leaves_a_usable_model(digits: Path, tmp_path: Path
     assert fitted.result["stopped"] == "interrupted"
     assert len(fitted.history) == len((out / "metrics.jsonl").read_text().splitlines())
     assert main(["evaluate", str(out), "--num-samples", "0", "--quick"]) == 0
+
+
+def test_help_tells_the_default_of_each_flag_that_has_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(aevb.Config):
+        if field.default not in ("", None) and not isinstance(field.default, bool | tuple) and field.name != "data":
+            assert f" ({field.default})" in text, field.name
+    assert "(None)" not in text and " ()" not in text
