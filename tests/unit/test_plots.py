@@ -520,6 +520,18 @@ def test_save_figures_writes_what_applies(tmp_path, latent_dim, event_shape):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
+@pytest.mark.parametrize(("level", "cmap"), [(10, "gray_r"), (150, "gray")])
+def test_the_rows_tell_whether_the_pictures_beside_them_are_inverted(tmp_path, monkeypatch, level, cmap):
+    """And not each picture for itself: an untrained decoder's means are grey where the data are dark."""
+    fitted, drawn = FakeFitted(), {}
+    fitted.white = 255.0
+    fitted.decode = lambda z: np.full((len(z), 6), 160.0 - level)
+    monkeypatch.setattr(plots._save, "save_figure", lambda path, draw: drawn.update({path.stem: draw}))
+    plots.save_figures(fitted, tmp_path, rows=np.full((9, 6), level, np.uint8), key=jax.random.key(0))
+    pictures = [drawn[name](Figure()) for name in ("manifold", "reconstructions", "samples")]
+    assert [panel.images[0].get_cmap().name for panel in pictures] == [cmap] * 3
+
+
 def test_save_figures_in_a_thread_and_over_older_files(tmp_path):
     (tmp_path / "history.png").write_text("old")
     done = []

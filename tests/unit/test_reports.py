@@ -7,12 +7,14 @@ import re
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import aevb
-from aevb import evaluate
+from aevb import evaluate, plots
 from aevb.data import fix, load, share_repeated
 from aevb.errors import UnavailableError
 from aevb.fitted import Purpose
+from aevb.plots import _draw
 from aevb.reports import ReportSettings, _diagnose, _figures, compare, make_report, nats, numbers, save_report
 from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
@@ -700,7 +702,7 @@ def test_pictures_are_in_the_units_of_the_rows(scale, white, tmp_path, monkeypat
     model = aevb.fit(rows, latent_dim=2, hidden=(8,), epochs=1, evaluation_samples=0)
     report = make_report(model, rows[:50], settings=ReportSettings("elbo"), train_rows=rows)
     drawn = []
-    monkeypatch.setattr(_figures, "draw_tiles", lambda ax, images, columns, levels: drawn.append((images, levels)))
+    monkeypatch.setattr(_draw, "draw_tiles", lambda ax, images, columns, levels, **_: drawn.append((images, levels)))
     _figures.save_report_figures(report, tmp_path)
     (lowest, lowest_levels), (pairs, pair_levels) = drawn
     assert {row.tobytes() for row in lowest.astype(float)} <= {row.tobytes() for row in rows.astype(float)}
@@ -709,3 +711,45 @@ def test_pictures_are_in_the_units_of_the_rows(scale, white, tmp_path, monkeypat
     assert report.white == model.white == white
     expected = [(0.0, 255.0)] * 2 if scale else [(part.min(), part.max()) for part in (lowest, pairs)]
     assert [lowest_levels, pair_levels] == expected
+
+
+def _page_of(rows, tmp_path, monkeypatch):
+    """A report on the rows, and the axes of its pictures."""
+    model = aevb.fit(rows, latent_dim=2, hidden=(8,), epochs=1, evaluation_samples=0)
+    report = make_report(model, rows[:50], settings=ReportSettings("elbo"), train_rows=rows)
+    drawings = {}
+    monkeypatch.setattr(_figures, "save_each", lambda made, *_: drawings.update(made))
+    _figures.save_report_figures(report, tmp_path)
+    figures = [Figure(layout="constrained") for _ in range(2)]
+    for figure, name in zip(figures, ("lowest_rows", "nearest_rows"), strict=True):
+        drawings[name](figure)
+        figure.draw_without_rendering()
+    return report, figures
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_the_legend_of_measurements_is_that_of_what_is_drawn(tmp_path, monkeypatch, channels):
+    """Most are near their lowest here: they were drawn inverted, under a title that called the lowest black."""
+    rows = 270.0 + 40 * np.random.default_rng(1).random((120, 6, 6, *channels)) ** 6
+    report, figures = _page_of(rows, tmp_path, monkeypatch)
+    assert report.white is None
+    for figure in figures:
+        ax = figure.axes[0]
+        if channels:
+            assert ax.get_title("left").endswith(")") and "(black is " in ax.get_title("left")
+            continue
+        image, bar = ax.images[0], figure.axes[1]
+        assert image.get_cmap().name == "viridis" and "black" not in ax.get_title("left")
+        assert bar.get_ylim()[0] < 271 < 300 < bar.get_ylim()[1]
+
+
+def test_the_pictures_of_a_page_are_all_inverted_where_its_rows_are_dark(tmp_path, monkeypatch):
+    """The rows that fit worst may be bright ones: they were shown white on black beside samples in black on white."""
+    rows = np.zeros((120, 6, 6), np.uint8)
+    rng = np.random.default_rng(1)
+    rows[:, 2:4, 2:4] = rng.integers(150, 256, (120, 2, 2))
+    rows[:12] = rng.integers(100, 256, (12, 6, 6))
+    report, figures = _page_of(rows, tmp_path, monkeypatch)
+    assert np.median(report.lowest_rows) > 64
+    assert report.dark and plots.is_dark(rows, 255.0)
+    assert [figure.axes[0].images[0].get_cmap().name for figure in figures] == ["gray_r", "gray_r"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -24,6 +24,8 @@ CHANNELS = (1, 3, 4)  # of an image: grey, red-green-blue, and these with opacit
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
 LEGEND: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False, "handletextpad": 0.3}
 AXIS = "$z_{{{}}}$"
+_DARK = 0.25  # of white
+_TYPICAL = 1000  # rows that tell what is typical
 
 Dims: TypeAlias = tuple[int, int]
 Target: TypeAlias = Axes | Figure | Sequence[Axes] | NDArray[Any] | None
@@ -121,8 +123,21 @@ def picture_size(width: float, height: float, longest: float = 6.0) -> tuple[flo
     return max(1.5, width * scale), max(1.5, height * scale)
 
 
+def is_dark(rows: Any, white: float | None) -> bool:
+    """Whether the typical pixel of the first rows is dark, so that grey pictures of them, and all beside them, are
+    shown inverted. Never of measurements, whose `white` is None.
+    """
+    return white is not None and bool(np.median(np.asarray(rows[:_TYPICAL], dtype=float)) < _DARK * white)
+
+
 def draw_tiles(
-    ax: Axes, images: NDArray[Any], columns: int, *, levels: tuple[float, float] | None = None, **options: Any
+    ax: Axes,
+    images: NDArray[Any],
+    columns: int,
+    *,
+    levels: tuple[float, float] | None = None,
+    inverted: bool | None = None,
+    **options: Any,
 ) -> None:
     """Lay images of shape (N, height, width) or (N, height, width, channels) side by side in reading order, without
     gaps, as one picture. See `is_image` for the channels.
@@ -134,6 +149,7 @@ def draw_tiles(
         levels: the values of black and of white, as (0, 255) or (0, 1). None: 0 and 1 for values in [0, 1], 0 and 255
             for other uint8, and for what is left its own lowest and highest value. Name them for dark images of
             0 to 255 that are not uint8: their values do not tell of what they are a part.
+        inverted: whether grey images are drawn black on white. None: where their own typical pixel is dark.
         options: those of matplotlib's `imshow`.
     """
     images = np.asarray(images)
@@ -143,7 +159,7 @@ def draw_tiles(
         raise ValueError(f"expected images of (height, width) or (height, width, 1, 3 or 4), came {images.shape[1:]}")
     low, high = _levels_of(images) if levels is None else levels
     shades = np.clip((images.astype(float) - low) / ((high - low) or 1.0), 0.0, 1.0)
-    inverted = shades.ndim == 3 and bool(np.median(shades) < 0.25)
+    inverted = shades.ndim == 3 and (bool(np.median(shades) < _DARK) if inverted is None else inverted)
     blank = np.nan if "cmap" in options else 0.0 if inverted else 1.0  # NaN is the paper itself
     shades = np.concatenate([shades, np.full((-len(shades) % columns, *shades.shape[1:]), blank)])
     down, (height, width), channels = len(shades) // columns, shades.shape[1:3], shades.shape[3:]
@@ -154,18 +170,27 @@ def draw_tiles(
 
 
 def draw_images(
-    ax: Axes, images: NDArray[Any], columns: int, white: float | None, shown: NDArray[Any], **options: Any
+    ax: Axes,
+    images: NDArray[Any],
+    columns: int,
+    white: float | None,
+    shown: NDArray[Any],
+    *,
+    inverted: bool | None = None,
+    loc: Literal["left", "center"] = "center",
+    **options: Any,
 ) -> None:
-    """Tiles of a model's data: pixels from 0, black, to `white`; where that is None, measurements over the range of
-    `shown`, with a colour bar, or in three channels or four with the range in the title.
+    """Tiles of a model's data: pixels from 0, black, to `white`, inverted as in `draw_tiles`; where that is None,
+    measurements over the range of `shown`, with a colour bar, or in three channels or four with the range in the title,
+    which stands at `loc`.
     """
     if white is not None:
-        draw_tiles(ax, images, columns, levels=(0.0, white), **options)
+        draw_tiles(ax, images, columns, levels=(0.0, white), inverted=inverted, **options)
         return
     low, high = float(shown.min()), float(shown.max())
     if images.ndim == 4 and images.shape[3] > 1:
         draw_tiles(ax, images, columns, levels=(low, high), **options)
-        ax.set_title(f"{ax.get_title()} (black is {low:.4g}, white {high:.4g})".strip())
+        ax.set_title(f"{ax.get_title(loc)} (black is {low:.4g}, white {high:.4g})".strip(), loc=loc)
         return
     draw_tiles(ax, images, columns, levels=(low, high), cmap="viridis", **options)
     beyond = "both" if images.min() < low or images.max() > high else "neither"

@@ -46,11 +46,14 @@ def manifold_coordinates(
     return grid
 
 
-def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Target = None) -> Axes | NDArray[Any]:
+def plot_manifold(
+    fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), inverted: bool | None = None, ax: Target = None
+) -> Axes | NDArray[Any]:
     """What the decoder makes of a plane of the latent space: `manifold_coordinates`, decoded in one call.
 
-    For images one picture, whose tiles are the decoded points. For a table one heat map for each of the first four
-    columns, coloured by its decoded value, and the array of their axes is returned.
+    For images one picture, whose tiles are the decoded points; `inverted` is that of `draw_tiles`. For a
+    table one heat map for each of the first four columns, coloured by its decoded value, and the array of their axes is
+    returned.
     """
     if fitted.latent_dim < 2:
         raise ValueError("the manifold is a plane, but this model has one latent dimension; fit with latent_dim >= 2")
@@ -66,7 +69,8 @@ def plot_manifold(fitted: Fitted, *, n: int = 20, dims: Dims = (0, 1), ax: Targe
         panels = panels_of(ax, 1, picture_size(width, height))
         panels[0].set_title(f"Learned manifold{rest}")
         images = decoded.reshape(-1, *fitted.event_shape)
-        draw_images(panels[0], images, n, fitted.white, images, extent=edges, aspect=height / width)
+        look: dict[str, Any] = {"extent": edges, "aspect": height / width}
+        draw_images(panels[0], images, n, fitted.white, images, inverted=inverted, **look)
     else:
         decoded = decoded.reshape(n * n, -1)
         panels = panels_of(ax, min(4, decoded.shape[1]), (3.6, 3.1), columns=2)

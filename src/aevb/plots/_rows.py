@@ -18,6 +18,7 @@ from ._draw import (
     column_names,
     count_of,
     draw_images,
+    is_dark,
     is_image,
     panels_of,
     picture_size,
@@ -41,7 +42,8 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
         across, down = (0.8 * count + 1.1) * width, 1.6 * height + 0.4 * width
         panel = panels_of(ax, 1, picture_size(across, down, min(9.1, max(across, down) / width)))[0]
         parts = [part.reshape(-1, *fitted.event_shape) for part in (originals, rebuilt)]
-        draw_images(panel, np.concatenate(parts), count, fitted.white, parts[0])
+        inverted = is_dark(rows, fitted.white)
+        draw_images(panel, np.concatenate(parts), count, fitted.white, parts[0], inverted=inverted)
         panel.set(xticks=[], yticks=[height / 2, 1.5 * height], yticklabels=["original", "reconstruction"])
         panel.tick_params(length=0)
         return panel
@@ -60,12 +62,15 @@ def plot_reconstructions(fitted: Fitted, rows: Any, *, num: int | None = None, a
     return panel
 
 
-def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: Target = None) -> Axes | NDArray[Any]:
+def plot_samples(
+    fitted: Fitted, key: jax.Array, *, num: int | None = None, inverted: bool | None = None, ax: Target = None
+) -> Axes | NDArray[Any]:
     """What the generative model makes up.
 
     For images (default 100) the decoded means E[x | z] of z drawn from the prior with `key`, as in the figures of the
-    paper: without the noise of the likelihood. For a table (default 1,000) a histogram of ancestral samples, noise
-    included, for each of the first six columns; the array of their axes is returned.
+    paper: without the noise of the likelihood; `inverted` is that of `draw_tiles`. For a table (default 1,000) a
+    histogram of ancestral samples, noise included, for each of the first six columns; the array of their axes is
+    returned.
     """
     num = count_of(num, 100 if is_image(fitted.event_shape) else 1000)
     if is_image(fitted.event_shape):
@@ -74,7 +79,7 @@ def plot_samples(fitted: Fitted, key: jax.Array, *, num: int | None = None, ax: 
         columns = math.ceil(math.sqrt(num))
         panel = panels_of(ax, 1, picture_size(columns * width, math.ceil(num / columns) * height, 5.8))[0]
         panel.set(xticks=[], yticks=[], title="Decoded draws from the prior")
-        draw_images(panel, decoded, columns, fitted.white, decoded)
+        draw_images(panel, decoded, columns, fitted.white, decoded, inverted=inverted)
         return panel
     drawn = np.asarray(fitted.sample(num, key)).reshape(num, -1)
     panels = panels_of(ax, min(6, drawn.shape[1]), (3.0, 2.4), columns=2 if drawn.shape[1] in (2, 4) else 3)

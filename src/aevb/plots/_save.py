@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from aevb.errors import AevbError, OutputError
 
-from ._draw import Fitted
+from ._draw import Fitted, is_dark, is_image
 from ._latent import plot_latent_space
 from ._manifold import plot_manifold
 from ._rows import plot_reconstructions, plot_samples
@@ -31,12 +31,13 @@ def save_figures(
     """Write history.png, latent_space.png, manifold.png (for two latent dimensions or more), reconstructions.png and
     samples.png to `directory` (made if missing) and return their paths. `on_failure` is that of `save_each`.
     """
+    inverted = is_image(fitted.event_shape) and is_dark(rows, fitted.white)  # all of them alike
     drawings: dict[str, Callable[[Figure], object]] = {
         "history": lambda figure: plot_history(fitted, axes=figure),
         "latent_space": lambda figure: plot_latent_space(fitted, rows, labels, ax=figure),
-        "manifold": lambda figure: plot_manifold(fitted, ax=figure),
+        "manifold": lambda figure: plot_manifold(fitted, inverted=inverted, ax=figure),
         "reconstructions": lambda figure: plot_reconstructions(fitted, rows, ax=figure),
-        "samples": lambda figure: plot_samples(fitted, key, ax=figure),
+        "samples": lambda figure: plot_samples(fitted, key, inverted=inverted, ax=figure),
     }
     if fitted.latent_dim < 2 or fitted.has_simplex_latent:
         del drawings["manifold"]  # there is no plane to walk through

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aevb.evaluate import KHAT_LIMIT, Calibration, LatentDiagnostics
-from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_tiles, is_image, save_each
+from aevb.plots import PALETTE, TRAIN, VALIDATION, draw_images, is_image, save_each
 
 from ._make import Report
 from ._settings import WORDS
@@ -33,11 +33,11 @@ def save_report_figures(
     shape = report.event_shape
     if is_image(shape):
         lowest = report.lowest_rows.reshape(-1, *shape)
-        drawings["lowest_rows"] = lambda f: _titled(f, lowest, report.white, f"rows with the lowest {_score(report)}")
+        drawings["lowest_rows"] = lambda f: _titled(f, lowest, report, f"rows with the lowest {_score(report)}")
         if report.samples is not None and report.nearest is not None:
             pairs = _interleaved(report.samples, report.nearest, shape)
             drawings["nearest_rows"] = lambda f: _titled(
-                f, pairs, report.white, "samples, and below each the nearest training row"
+                f, pairs, report, "samples, and below each the nearest training row"
             )
     return save_each(drawings, directory, on_failure)
 
@@ -141,12 +141,9 @@ def _interleaved(samples: np.ndarray, nearest: np.ndarray, shape: tuple[int, ...
     return np.concatenate(tiles)
 
 
-def _titled(figure: Figure, images: np.ndarray, white: float | None, title: str) -> None:
-    low, high = (0.0, white) if white is not None else (float(images.min()), float(images.max()))
-    if white is None:
-        title += f" (black is {low:.4g}, white {high:.4g})"
+def _titled(figure: Figure, images: np.ndarray, report: Report, title: str) -> None:
     figure.set_size_inches(7.0, 0.7 * -(-len(images) // 10) + 0.5)
     ax = figure.add_subplot()
-    draw_tiles(ax, images, 10, levels=(low, high))
     ax.set_axis_off()
     ax.set_title(title, loc="left")
+    draw_images(ax, images, 10, report.white, images, inverted=report.dark, loc="left")

@@ -13,6 +13,7 @@ from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
+from aevb.plots import is_dark
 
 from ._diagnose import Finding, Subject, diagnose
 from ._facts import as_json, data_kind, versions
@@ -49,6 +50,7 @@ class Report:
     sections: tuple[Section, ...]
     event_shape: tuple[int, ...]
     white: float | None  # the value of white in the rows; None where they are no pixels
+    dark: bool  # whether the typical pixel of the rows is dark, so that pictures are shown inverted
     columns: tuple[str, ...] | None
     row_numbers: np.ndarray  # (N,), of the rows in the file or array that the user gave, from 0
     elbo: np.ndarray  # (N,), nats
@@ -175,6 +177,7 @@ def make_report(
         sections=sections,
         event_shape=fitted.event_shape,
         white=fitted.white,
+        dark=is_dark(dataset.rows, fitted.white),
         columns=fitted.columns,
         row_numbers=numbers,
         elbo=elbo,
