@@ -9,12 +9,14 @@ from jaxtyping import PRNGKeyArray
 
 from aevb.errors import ConfigError
 
+MOST = 10_000_000  # samples and the like for each row, as in `Config`
 
-def whole(name: str, value: Any, least: int) -> int:
+
+def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
     """The whole number that was given, of NumPy too.
 
     Raises:
-        ConfigError: it is none, or below `least`.
+        ConfigError: it is none, or below `least`, or above `most`.
     """
     try:
         number = operator.index(value)
@@ -22,6 +24,8 @@ def whole(name: str, value: Any, least: int) -> int:
         raise ConfigError(f"{name} must be a whole number, got {value!r:.80}") from None
     if number < least:
         raise ConfigError(f"{name} must be at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ConfigError(f"{name} must be at most {most:,}, got {number:,}")
     return number
 
 

@@ -28,7 +28,7 @@ from aevb.models import (
     posterior_of,
 )
 
-from ._arguments import one_key, whole
+from ._arguments import MOST, one_key, whole
 from ._html import summary_html
 from ._measures import log_jacobian, measures
 
@@ -223,10 +223,10 @@ class FittedModel:
         """Draws z ~ p(z), (num, J): those that `sample` with the same key or seed decodes.
 
         Raises:
-            ConfigError: num < 1, or not one of key and seed was given, or it is none.
+            ConfigError: num < 1 or too large for the memory, or not one of key and seed was given, or it is none.
         """
         key = one_key(key, seed)
-        index = np.arange(whole("num", num, 1), dtype=np.uint32)
+        index = _numbered(num, self.latent_dim)
         drawn: np.ndarray = _in_chunks(lambda chunk: _sample(self.generative, key, chunk)[1], index)
         return drawn
 
@@ -244,10 +244,10 @@ class FittedModel:
             seed: a whole number, from which that key is made.
 
         Raises:
-            ConfigError: num < 1, or not one of key and seed was given, or it is none.
+            ConfigError: num < 1 or too large for the memory, or not one of key and seed was given, or it is none.
         """
         key = one_key(key, seed)
-        index = np.arange(whole("num", num, 1), dtype=np.uint32)
+        index = _numbered(num, self.architecture.data_dim)
         x = self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
         levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
         in_levels = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
@@ -286,7 +286,7 @@ class FittedModel:
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
-        num_samples = whole("num_samples", num_samples, 1)
+        num_samples = whole("num_samples", num_samples, 1, MOST)
         fixed = key is None and seed is None
         key = self.evaluation_key(Purpose.IMPORTANCE) if fixed else one_key(key, seed)
         return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
@@ -323,7 +323,7 @@ class FittedModel:
             method: of log p(x), as in `log_likelihood`.
             num_samples: K importance samples per row, where it is not by quadrature; 0: no log p(x).
         """
-        num_samples = whole("num_samples", num_samples, 0)
+        num_samples = whole("num_samples", num_samples, 0, MOST)
         dataset, x = self.prepare(rows)
         estimate, kl_is_exact = self.elbo_of(x)
         assert estimate.log_likelihood is not None
@@ -437,6 +437,25 @@ def _in_chunks(fn: Any, rows: np.ndarray) -> Any:
     """Apply a compiled function of many rows piece by piece, so that the device holds one piece at a time."""
     parts = [jax.device_get(fn(jnp.asarray(rows[i : i + CHUNK]))) for i in range(0, max(len(rows), 1), CHUNK)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _numbered(num: int, width: int) -> np.ndarray:
+    """The numbers of the samples, if so many of `width` numbers each can be held: asked before any is drawn.
+
+    Raises:
+        ConfigError: num < 1, or they cannot be held, or not be numbered in 32 bits, as their keys are.
+    """
+    num = whole("num", num, 1)
+    try:
+        np.empty((num, width), np.float32)  # takes no memory yet, but is refused where there is not enough
+        if num <= 2**32:
+            return np.arange(num, dtype=np.uint32)
+    except (MemoryError, ValueError):  # the latter for what no machine could address
+        pass
+    raise ConfigError(
+        f"num is too large: {num:,} samples are {num * width:,} numbers, more than can be held in memory; draw fewer "
+        "at a time, each time with another seed"
+    )
 
 
 @eqx.filter_jit

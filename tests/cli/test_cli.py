@@ -843,6 +843,13 @@ BAD = [
     ("no such run", ["info", "{tmp}/none"], 4, "no such file"),
     ("no run", ["info", "{tmp}"], 4, "is not a run"),
     ("compare one", ["compare", "{run}"], 2, "two runs or more"),
+    ("samples past 32 bits", ["evaluate", "{run}", "--quick", "--num-samples", "5000000000"], 2, "at most 10,000,000"),
+    (
+        "samples past the memory",
+        ["sample", "{run}", "--num", "100000000000000", "-o", "{tmp}/many.npy"],
+        2,
+        "draw fewer at",
+    ),
     ("harmonic samples", ["evaluate", "{run}", "--method", "hmc", "--num-samples", "1"], 2, "at least 2"),
     ("unknown method", ["evaluate", "{run}", "--method", "mcmc"], 2, "unknown 'mcmc'"),
     ("ais of one", ["evaluate", "{run}", "--method", "ais", "--distributions", "1"], 2, "at least 2"),

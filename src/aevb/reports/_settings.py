@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 from typing import Any, Literal, get_args
 
+from aevb._arguments import MOST
 from aevb.errors import ConfigError
 from aevb.evaluate import Annealing
 
@@ -105,6 +106,8 @@ class ReportSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+            if value is not None and value > MOST and name != "num_rows":  # at most all of them are taken
+                raise ConfigError(f"{name} must be at most {MOST:,}, got {value:,}")
 
     def resolved(self, total_rows: int, *, quadrature: bool) -> "ReportSettings":
         """With the numbers in place of None, for a data set of so many rows. No samples at all are method "elbo".
