@@ -19,7 +19,7 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
         ConfigError: it is none, or below `least`, or above `most`.
     """
     try:
-        number = operator.index(value)
+        number = operator.index(None if isinstance(value, bool) else value)
     except TypeError:
         raise ConfigError(f"{name} must be a whole number, got {value!r:.80}") from None
     if number < least:

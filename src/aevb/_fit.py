@@ -123,7 +123,10 @@ def fit(
     fitted = trainer.fitted(result)
     if on_trained is not None:
         on_trained(fitted)
-    evaluation = fitted.evaluate(held_out, num_samples=0 if stopped == "interrupted" else config.evaluation_samples)
+    num_samples: int | None = 0 if stopped == "interrupted" else config.evaluation_samples
+    if num_samples and evaluate.has_quadrature(fitted.generative):
+        num_samples = None  # they are of models that have no quadrature
+    evaluation = fitted.evaluate(held_out, num_samples=num_samples)
     return dataclasses.replace(fitted, result={**result, "evaluation": evaluation.to_dict()})
 
 

@@ -38,8 +38,10 @@ BINARIZATION_KEY = 784
 _TRAINING_KEY = 786
 
 
-# How log p(x) is computed; "auto" is "quadrature" for one or two latent dimensions, else "is", importance sampling.
+# How log p(x) is computed; "auto" is "quadrature" for one or two latent dimensions, and "is", importance sampling, for
+# more or where a number of samples is given.
 Method = Literal["auto", "quadrature", "is"]
+_NUM_SAMPLES = 100  # of importance sampling, where none are named
 _KEYS = {"quadrature": "quadrature_log_likelihood", "is": "importance_sampled_log_likelihood"}
 
 
@@ -258,7 +260,7 @@ class FittedModel:
         rows: Any,
         *,
         method: Method = "auto",
-        num_samples: int = 100,
+        num_samples: int | None = None,
         key: PRNGKeyArray | None = None,
         seed: int | None = None,
     ) -> Float[np.ndarray, " N"]:
@@ -272,8 +274,8 @@ class FittedModel:
         Args:
             rows: as everywhere.
             method: "quadrature", for one or two latent dimensions, refined to 0.001 nats; "is": importance sampling;
-                "auto": the first where it can be, else the second.
-            num_samples: K, of importance sampling.
+                "auto": the first where it can be and no `num_samples` are given, else the second.
+            num_samples: K, of importance sampling; None: 100.
             key, seed: of the samples, one of them, as for `sample`; None: the evaluation's fixed key, so that two calls
                 agree.
 
@@ -286,10 +288,10 @@ class FittedModel:
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
             )
-        num_samples = whole("num_samples", num_samples, 1, MOST)
+        method, num_samples = self._resolved(method, num_samples, 1)
         fixed = key is None and seed is None
         key = self.evaluation_key(Purpose.IMPORTANCE) if fixed else one_key(key, seed)
-        return self._log_p(self.prepare(rows)[1], self._resolved(method), num_samples, key)
+        return self._log_p(self.prepare(rows)[1], method, num_samples, key)
 
     def compare_estimators(
         self, rows: Any, *, num_rows: int = 100, num_samples: tuple[int, ...] = (1, 2, 5, 10), num_draws: int = 100
@@ -313,7 +315,7 @@ class FittedModel:
             num_draws=num_draws,
         )
 
-    def evaluate(self, rows: Any, *, method: Method = "auto", num_samples: int = 100) -> Evaluation:
+    def evaluate(self, rows: Any, *, method: Method = "auto", num_samples: int | None = None) -> Evaluation:
         """The ELBO with its two terms, and log p(x), with standard errors.
 
         The ELBO is by estimator B where the KL has a closed form, else by estimator A.
@@ -321,14 +323,14 @@ class FittedModel:
         Args:
             rows: held-out data. Binarised once, with a fixed key, if the model saw its data binarised at random.
             method: of log p(x), as in `log_likelihood`.
-            num_samples: K importance samples per row, where it is not by quadrature; 0: no log p(x).
+            num_samples: K importance samples per row, None: 100; 0: no log p(x).
         """
-        num_samples = whole("num_samples", num_samples, 0, MOST)
+        method, num_samples = self._resolved(method, num_samples, 0)
         dataset, x = self.prepare(rows)
         estimate, kl_is_exact = self.elbo_of(x)
         assert estimate.log_likelihood is not None
         assert estimate.kl is not None
-        log_likelihood, method = None, self._resolved(method)
+        log_likelihood = None
         if num_samples and not self.preprocessing.grey:
             log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Purpose.IMPORTANCE)))
         return Evaluation(
@@ -382,12 +384,15 @@ class FittedModel:
         """The fixed key of one of evaluation's uses of noise, so that two evaluations agree."""
         return jax.random.fold_in(jax.random.key(BINARIZATION_KEY + 1), purpose)
 
-    def _resolved(self, method: Method) -> Method:
+    def _resolved(self, method: Method, num_samples: int | None, least: int) -> tuple[Method, int]:
+        """The method and the number of samples, which asks for importance sampling where it is given."""
+        samples = _NUM_SAMPLES if num_samples is None else whole("num_samples", num_samples, least, MOST)
         if method not in get_args(Method):
             raise ConfigError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
         if method == "auto":
-            return "quadrature" if evaluate.has_quadrature(self.generative) else "is"
-        return method
+            asked = num_samples is not None and samples > 0
+            method = "quadrature" if evaluate.has_quadrature(self.generative) and not asked else "is"
+        return method, samples
 
     def _log_p(self, x: np.ndarray, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
         if method == "quadrature":

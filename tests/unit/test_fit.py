@@ -258,6 +258,7 @@ def test_log_likelihood_takes_a_seed_as_sample_does(images):
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"seed": 2**70}, r"seed must be below 2\^63, got 1180591620717411303424"),
         ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+        ({"seed": True}, "seed must be a whole number, got True"),
     ],
 )
 def test_a_wrong_key_or_seed_is_refused_in_the_projects_words(images, wrong, message):

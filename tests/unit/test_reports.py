@@ -81,6 +81,12 @@ def test_two_latent_dimensions_are_integrated_over(fitted):
     # Where samples are asked for there are samples, and they say the same within their errors.
     sampled = fitted.log_likelihood(TEST, method="is", num_samples=1000)
     assert abs(evaluate.mean(sampled - exact.log_likelihood).value) < 0.05
+    content = fitted.evaluate(TEST, num_samples=10).to_dict()
+    assert (content["num_samples"], KEYS["quadrature"] in content) == (10, False)
+    assert KEYS["quadrature"] in fitted.evaluate(TEST, num_samples=0).to_dict()
+    np.testing.assert_array_equal(
+        fitted.log_likelihood(TEST, num_samples=50), fitted.log_likelihood(TEST, method="is", num_samples=50)
+    )
     with pytest.raises(aevb.ConfigError, match="quadrature takes no samples"):
         ReportSettings(method="quadrature", num_samples=5)
 
