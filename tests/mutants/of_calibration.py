@@ -14,6 +14,8 @@ FROM_THE_ROW = f"{PREDICTIVE}::test_a_replicates_row_comes_from_the_posterior_of
 BY_HAND = f"{PREDICTIVE}::test_numbers_by_hand"
 BYTES = f"{GENERATION}::test_neighbours_of_whole_numbers[uint8]"
 MANN_WHITNEY = f"{GENERATION}::test_mann_whitney_against_scipy[0]"
+NORMAL = f"{GENERATION}::test_mann_whitney_against_scipy[8]"
+EXCHANGED = f"{GENERATION}::test_exact_p_values_of_few_rows_against_scipy"
 
 MUTANTS = [
     (
@@ -134,13 +136,13 @@ MUTANTS = [
         BYTES,
     ),
     ("ties do not count by half", SAMPLES, "np.sum(above) + np.sum(ties) / 2", "np.sum(above)", MANN_WHITNEY),
-    ("no correction for ties", SAMPLES, "np.sum(same.astype(float) ** 3 - same)", "np.sum(0 * same)", MANN_WHITNEY),
+    ("exchanges against the samples' own ranks", SAMPLES, "ranks[group[s:]]", "ranks[group[:s]]", EXCHANGED),
     (
         "near and far are confused",
         SAMPLES,
         "math.erfc(z / math.sqrt(2)) / 2",
         "math.erfc(-z / math.sqrt(2)) / 2.0",
-        MANN_WHITNEY,
+        NORMAL,
     ),
     (
         "a row too many in the beta-binomial",

@@ -102,7 +102,7 @@ MUTANTS = [
     (
         "rows are looked for after a cast",
         DATASET,
-        "dtype = np.result_type(rows.rows, among.rows)",
+        "dtype = min(floats, key=lambda dtype: dtype.itemsize) if floats else np.result_type(*dtypes)",
         "dtype = among.rows.dtype",
         f"{STORED}::test_rows_of_one_set_are_found_in_another_whatever_stores_them",
     ),

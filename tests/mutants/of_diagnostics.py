@@ -134,8 +134,8 @@ MUTANTS = [
     (
         "one standard error tells from zero",
         NUMBERS,
-        "return m.value - sigmas(m.num_rows) * m.standard_error > 0",
-        "return m.value - m.standard_error > 0",
+        "return m.value - sigmas(m.num_rows) * m.standard_error > off",
+        "return m.value - m.standard_error > off",
         "unit/test_words.py::test_only_what_is_three_standard_errors_away_is_told_from_zero",
     ),
     (

@@ -11,8 +11,8 @@ MUTANTS = [
     (
         "white is guessed from the values",
         "plots/_draw.py",
-        "levels=(0.0, white), **options)",
-        "**options)",
+        "levels=(0.0, white), inverted=inverted, **options)",
+        "inverted=inverted, **options)",
         "unit/test_plots.py::test_what_is_white_is_told_by_the_model_and_not_by_the_values[samples]",
     ),
     (

@@ -648,6 +648,7 @@ def test_multivariate_student_t(precision):
     d = MultivariateStudentT(jnp.asarray(df, precision), jnp.asarray(loc, precision), jnp.asarray(tril, precision))
     np.testing.assert_allclose(d.log_prob(jnp.asarray(z, precision)), expected, rtol=RTOL[precision])
     assert np.isfinite(d.log_prob(jnp.asarray([1e30, -1e30], precision)))
+    assert np.isfinite(d.log_prob(jnp.asarray([loc[0], 1e30], precision)))  # the norm by its LARGEST element
     draws = np.asarray(d.rsample(jax.random.key(0), (NUM_DRAWS,)), np.float64)
     eps = np.linalg.solve(tril, (draws - loc).T)
     for j in range(2):
