@@ -19,9 +19,11 @@ def whole(name: str, value: Any, least: int, most: int | None = None) -> int:
         ConfigError: it is none, or below `least`, or above `most`.
     """
     try:
-        number = operator.index(None if isinstance(value, bool) else value)
+        number = operator.index(value)
     except TypeError:
-        raise ConfigError(f"{name} must be a whole number, got {value!r:.80}") from None
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ConfigError(f"{name} must be a whole number, got {value!r:.80}")
     if number < least:
         raise ConfigError(f"{name} must be at least {least}, got {number}")
     if most is not None and number > most:
