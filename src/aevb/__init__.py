@@ -14,6 +14,7 @@ from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError
 from .errors import DivergenceError as DivergenceError
 from .errors import GuessWarning as GuessWarning
+from .errors import HeldOutWarning as HeldOutWarning
 from .errors import ModelFileError as ModelFileError
 from .errors import OutputError as OutputError
 

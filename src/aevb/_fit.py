@@ -21,14 +21,14 @@ from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, Dataset, Preprocessing, fix
 from aevb.distributions import ContinuousBernoulli
-from aevb.errors import ConfigError, DivergenceError, GuessWarning
+from aevb.errors import ConfigError, DivergenceError, GuessWarning, HeldOutWarning
 from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import build
 
 from ._measures import log_jacobian, measures
 from ._plan import Plan, make_plan
 from ._progress import watched_progress
-from ._splits import Splits, load_splits
+from ._splits import Splits, load_splits, not_held_out
 
 Record = dict[str, Any]
 
@@ -73,6 +73,8 @@ def fit(
     Warns:
         GuessWarning: what was made of the data is not evident from them: the likelihood is `auto`, or one of pixels was
             named for a table of whole numbers.
+        HeldOutWarning: more of the held-out rows equal training rows than would by chance; `held_out_in_training` of
+            the result is how many (0: no more than by chance; None: they were cut from the training data by the fit).
 
     Raises:
         ConfigError: the configuration does not fit together, or does not fit the data.
@@ -97,6 +99,9 @@ def fit(
     config = plan.config
     if plan.guessed:
         warnings.warn(plan.guessed, GuessWarning, stacklevel=2)
+    name, held_out = splits.held_out
+    if trained_on := splits.count_trained_on():
+        warnings.warn(not_held_out(trained_on, len(held_out), name), HeldOutWarning, stacklevel=2)
     if on_start is not None:
         on_start(config, splits)
     start = time.perf_counter()
@@ -109,7 +114,6 @@ def fit(
             error.fitted = trainer.fitted({"stopped": "diverged"})
             raise
     speeds = [record["examples_per_second"] for record in trainer.history]
-    name, held_out = splits.held_out
     result = {
         "stopped": stopped,
         "epochs": len(trainer.history),
@@ -118,6 +122,7 @@ def fit(
         "examples_per_second": float(np.median(speeds[1:] or speeds)),  # the first epoch is compiled on its way
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
+        "held_out_in_training": trained_on,
         "selected_on": "validation" if config.early_stopping else None,
     }
     fitted = trainer.fitted(result)

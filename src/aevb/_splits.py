@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from aevb.config import Config
-from aevb.data import Dataset, load, load_test, split
+from aevb.data import Dataset, load, load_test, more_than_by_chance, rows_found_in, share_repeated, split
 from aevb.errors import DataError
 
 VALIDATION_SHARE = 0.1  # where none is named
@@ -15,6 +15,7 @@ class Splits(NamedTuple):
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
+    is_cut: bool = False  # whether the validation rows were cut from the training rows
 
     @property
     def held_out(self) -> tuple[str, Dataset]:
@@ -24,6 +25,16 @@ class Splits(NamedTuple):
         if self.validation is not None:
             return "validation", self.validation
         return "train", self.train
+
+    def count_trained_on(self) -> int | None:
+        """How many of the rows to judge the model on equal training rows: 0 where new rows might by chance, None where
+        they were not given apart from these.
+        """
+        part, rows = self.held_out
+        if part == "train" or (part == "validation" and self.is_cut):
+            return None
+        found = int(rows_found_in(rows, self.train).sum())
+        return found if found and more_than_by_chance(found, len(rows), share_repeated(self.train)) else 0
 
 
 def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any = None) -> Splits:
@@ -39,7 +50,7 @@ def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any 
         DataError: a part is missing, unreadable, or does not fit the others; or there is no row for early stopping.
     """
     dataset = load(data)
-    held_out = load(validation) if validation is not None else None
+    held_out, is_cut = load(validation) if validation is not None else None, False
     if held_out is None and isinstance(config.validation, str) and config.validation:
         held_out = load(config.validation)
     share = config.validation
@@ -47,11 +58,19 @@ def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any 
         share = VALIDATION_SHARE if round(len(dataset) * VALIDATION_SHARE) else 0.0
     if held_out is None and isinstance(share, float) and share > 0:
         train_index, validation_index = split(len(dataset), share, config.seed)
-        dataset, held_out = dataset.take(train_index), dataset.take(validation_index)
+        dataset, held_out, is_cut = dataset.take(train_index), dataset.take(validation_index), True
     if held_out is None and config.early_stopping:
         raise DataError(
             f"early_stopping needs validation rows, and a tenth of {len(dataset)} rows is none: set validation=0.5 or "
             "another share, or give more rows"
         )
     test_set = load(test if test is not None else config.test) if test is not None or config.test else load_test(data)
-    return Splits(dataset, held_out, test_set)
+    return Splits(dataset, held_out, test_set, is_cut)
+
+
+def not_held_out(count: int, total: int, part: str) -> str:
+    """That so many of the rows of the part to judge the model on equal training rows."""
+    return (
+        f"{count:,} of the {total:,} rows of {part} equal rows that are trained on: the numbers are not those of new "
+        "rows; name data that the model has not seen"
+    )

@@ -39,6 +39,10 @@ class GuessWarning(UserWarning):
     """Something about the data was guessed that they do not make evident; the message says what, and how to name it."""
 
 
+class HeldOutWarning(UserWarning):
+    """Rows that are to judge a model equal rows that it is trained on: its numbers are not those of new rows."""
+
+
 class DataError(AevbError, ValueError):
     """The data cannot be read, or do not fit the model that was asked for."""
 

@@ -366,6 +366,14 @@ def test_rows_of_another_file_are_not_taken_for_a_part_of_the_training_file(tabl
     assert "its validation part, 24 rows, was held out and is used" in done.err
 
 
+def test_a_fit_says_where_its_test_rows_are_its_training_rows(table: Table, tmp_path: Path) -> None:
+    fit = ["fit", table.file, *TABLE, "--epochs", "1", "--test", table.file, "--validation", "0"]
+    done = command(*fit, "--out", tmp_path / "a")
+    assert "400 of the 400 rows of test equal rows that are trained on" in " ".join(done.out.split())
+    assert "note" not in done.err
+    assert "trained on" not in table.printed.out
+
+
 def test_other_data_are_evaluated_as_they_are_named(table: Table, tmp_path: Path) -> None:
     rows = np.loadtxt(table.file, delimiter=",", skiprows=1)[:399]  # one row less is another data set
     np.savetxt(tmp_path / "new.csv", rows, delimiter=",", header="a,b,c,d", comments="")

@@ -18,7 +18,7 @@ from aevb._fit import _output_bias
 from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
 from aevb._splits import load_splits
 from aevb.cli import main
-from aevb.data import choose_preprocessing, epoch_order, load, split
+from aevb.data import choose_preprocessing, epoch_order, load, rows_found_in, split
 from aevb.distributions import ContinuousBernoulli
 
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
@@ -69,6 +69,25 @@ def test_a_guess_is_a_warning_and_naming_the_likelihood_ends_it(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert resolved(data, likelihood="gaussian") == config
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_held_out_rows_that_are_trained_on_are_warned_of(part):
+    """ "400 rows of test" were the training rows, and nothing said so."""
+    rows = np.random.default_rng(1).normal(size=(60, 3))
+    with pytest.warns(aevb.HeldOutWarning, match=f"20 of the 25 rows of {part} equal rows that are trained") as caught:
+        held_out = np.vstack([rows[:20], rows[:5] + 1])
+        fitted = aevb.fit(rows, **SMALL | {"validation": 0.0} | {part: held_out}, evaluation_samples=0)
+    assert caught[0].filename == __file__
+    assert fitted.result["held_out_in_training"] == 20
+
+
+def test_held_out_rows_that_equal_training_rows_by_chance_are_not_warned_of():
+    rows = np.random.default_rng(1).integers(0, 2, (200, 6), dtype=np.uint8)
+    assert 50 < rows_found_in(load(rows[100:]), load(rows[:100])).sum() < 100
+    fitted = aevb.fit(rows[:100], test=rows[100:], **SMALL | {"validation": 0.0}, evaluation_samples=0)
+    assert fitted.result["held_out_in_training"] == 0
+    assert aevb.fit(rows, **SMALL, evaluation_samples=0).result["held_out_in_training"] is None
 
 
 @pytest.mark.usefixtures("no_training")
@@ -382,7 +401,7 @@ def test_what_was_selected_on_is_recorded(early_stopping, monkeypatch):
 
     monkeypatch.setattr("aevb._fit._Trainer", Done)
     with pytest.raises(ReadyToTrain) as caught:
-        aevb.fit(GREY, **SMALL, early_stopping=early_stopping, test=GREY)
+        aevb.fit(GREY, **SMALL, early_stopping=early_stopping, test=255 - GREY)
     [result] = caught.value.args
     assert result["held_out"] == "test" and result["selected_on"] == ("validation" if early_stopping else None)
 

@@ -670,7 +670,9 @@ def test_rows_that_were_trained_on_are_told(fitted):
 def test_log_densities_are_in_the_datas_own_units():
     """One number was of the scaled data, another one beside it in the data's units."""
     rows = RNG.normal(size=(200, 3)) * np.array([1.0, 10.0, 100.0])
-    fitted = aevb.fit(rows, validation=rows, likelihood="gaussian", latent_dim=1, **SMALL | {"evaluation_samples": 10})
+    options = {"likelihood": "gaussian", "latent_dim": 1, **SMALL, "evaluation_samples": 10}
+    with pytest.warns(aevb.HeldOutWarning, match="200 of the 200"):
+        fitted = aevb.fit(rows, validation=rows, **options)
     x, units = fitted.prepare(rows)[1], fitted.log_jacobian
     assert units < -6
     log_p = evaluate.quadrature_log_likelihood(fitted.generative, x).log_likelihood + units

@@ -19,7 +19,7 @@ from aevb._progress import make_progress, make_stages
 from aevb._splits import Splits
 from aevb.config import Config, read_toml
 from aevb.data import Dataset, choose_preprocessing, guess_likelihood, levels_taken
-from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, OutputError
+from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning, OutputError
 from aevb.fitted import FittedModel
 from aevb.reports import ReportSettings, make_report, save_report
 from aevb.reports import compare as compare_models
@@ -77,6 +77,7 @@ def fit(args: argparse.Namespace) -> int:
     try:
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", GuessWarning)  # said above
+            warnings.simplefilter("ignore", HeldOutWarning)  # said beside the numbers
             fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
         assert run is not None
         assert splits is not None

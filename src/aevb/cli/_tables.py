@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aevb._measures import about_units
+from aevb._splits import not_held_out
 from aevb.evaluate import EstimatorNoise
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
@@ -34,6 +35,8 @@ def print_result(fitted: FittedModel) -> None:
     if result["stopped"] == "early_stopping":
         console.print("stopped early; the parameters are those of the best validation bound")
     _say_selected(result)
+    if trained_on := result["held_out_in_training"]:
+        console.print(not_held_out(trained_on, result["evaluation"]["num_rows"], result["held_out"]))
     if result["skipped_steps"]:
         console.print(f"{result['skipped_steps']} steps were skipped: their bound or gradient was not finite")
 

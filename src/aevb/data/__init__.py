@@ -8,6 +8,7 @@ from .arrays import is_binary as is_binary
 from .batching import epoch_order as epoch_order
 from .batching import split as split
 from .dataset import Dataset as Dataset
+from .dataset import more_than_by_chance as more_than_by_chance
 from .dataset import rows_found_in as rows_found_in
 from .dataset import share_repeated as share_repeated
 from .info import DataInfo as DataInfo

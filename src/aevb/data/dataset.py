@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aevb.errors import DataError
 
 _ROWS_AT_ONCE = 4096  # converted in one go
+_SIGMAS = 5.0  # so many standard deviations are more than chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +154,11 @@ def share_repeated(dataset: Dataset) -> float:
     """
     counts = Counter(_digests(dataset.rows, dataset.rows.dtype))
     return sum(count for count in counts.values() if count > 1) / len(dataset)
+
+
+def more_than_by_chance(found: int, total: int, chance: float) -> bool:
+    """Whether so many of so many rows would hardly be found where each is found with this probability."""
+    return found == total or bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
 
 
 def _digests(rows: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[bytes]:
