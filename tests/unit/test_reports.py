@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import aevb
 from aevb import evaluate, plots
-from aevb.data import fix, load, share_repeated
+from aevb.data import fix, load, more_than_by_chance, share_repeated
 from aevb.errors import UnavailableError
 from aevb.fitted import Purpose
 from aevb.plots import _draw
@@ -20,7 +20,6 @@ from aevb.reports import _log_p as log_p_module
 from aevb.reports import _make as make_module
 from aevb.reports._diagnose import Finding, LogP, Subject, diagnose
 from aevb.reports._settings import KEYS
-from aevb.reports._verdicts import more_than_by_chance
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.random((3, 36)) < 0.5

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from aevb import evaluate
-from aevb.data import DataInfo, Dataset, rows_found_in, share_repeated
+from aevb.data import DataInfo, Dataset, more_than_by_chance, rows_found_in, share_repeated
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
@@ -29,7 +29,6 @@ from ._verdicts import (
     bound_and_log_p,
     gap_of_all,
     how_good,
-    more_than_by_chance,
     trust,
 )
 

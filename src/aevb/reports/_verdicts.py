@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aevb.data import more_than_by_chance
 from aevb.evaluate import KHAT_LIMIT, Mean, above, below, mean, minus
 
 from ._log_p import LogP
@@ -14,8 +15,6 @@ from ._text import nats
 
 # A share of rows with a doubtful estimate that is worth a warning.
 _SHARE = 0.05
-# So many standard deviations are more than chance.
-_SIGMAS = 5.0
 _AGAINST = "a model of independent columns"
 
 
@@ -128,11 +127,6 @@ def trained_on(scores: Scores) -> bool:
     content = scores.content
     found, chance = content["num_rows_in_training"], content["share_repeated_in_training"]
     return bool(found) and more_than_by_chance(found, content["num_rows"], chance)
-
-
-def more_than_by_chance(found: int, total: int, chance: float) -> bool:
-    """Whether so many of so many rows would hardly be found where each is found with this probability."""
-    return found == total or bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
 
 
 def before_all(scores: Scores, trusted: Trust) -> str:
