@@ -9,12 +9,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from aevb.errors import DataError
 
 _ROWS_AT_ONCE = 4096  # converted in one go
-_SIGMAS = 5.0  # so many standard deviations are more than chance
+_BY_CHANCE = 1e-6  # what has a lower probability is more than chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +158,13 @@ def share_repeated(dataset: Dataset) -> float:
 
 
 def more_than_by_chance(found: int, total: int, chance: float) -> bool:
-    """Whether so many of so many rows would hardly be found where each is found with this probability."""
-    return found == total or bool(found > total * chance + _SIGMAS * np.sqrt(total * chance * (1 - chance)))
+    """Whether so many of so many rows would hardly be found where each is found with this probability.
+
+    Example:
+        >>> more_than_by_chance(1, 300, 0.0), more_than_by_chance(20, 20, 0.5), more_than_by_chance(20, 20, 1.0)
+        (True, True, False)
+    """
+    return bool(found > 0 and scipy.special.bdtrc(found - 1, total, chance) < _BY_CHANCE)
 
 
 def _digests(rows: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[bytes]:
