@@ -196,8 +196,8 @@ MUTANTS = [
     (
         "validation rows stay in the training part",
         "_splits.py",
-        "dataset, held_out = dataset.take(train_index), dataset.take(validation_index)",
-        "held_out = dataset.take(validation_index)",
+        "dataset, held_out, is_cut = dataset.take(train_index), dataset.take(validation_index), True",
+        "held_out, is_cut = dataset.take(validation_index), True",
         "unit/test_splits.py::test_no_row_is_in_two_parts",
     ),
 ]
