@@ -236,7 +236,9 @@ def test_blocks_do_not_change_the_result(fitted, monkeypatch):
     cut = make_report(fitted, TEST, settings=settings)
     for name, values in whole.per_row.items():
         assert cut.per_row[name].shape == (100,)
-        np.testing.assert_allclose(cut.per_row[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            cut.per_row[name], values, rtol=1e-4, atol=1e-4 if name == "khat" else 0, err_msg=name
+        )
 
 
 def test_a_damaged_unfinished_file_is_not_used(fitted, tmp_path, monkeypatch):
