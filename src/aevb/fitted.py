@@ -155,6 +155,12 @@ class FittedModel:
         return self.data.event_shape
 
     @property
+    def makes_levels(self) -> bool:
+        """Whether x ~ p(x | z) is a whole number in the data's units: a level of 0 to 255, or 0 or 1."""
+        of_levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
+        return of_levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
+
+    @property
     def white(self) -> float | None:
         """The value of white, 0 being black: 255 for images of 0 to 255, 1 for those in [0, 1] and for 0s and 1s; None
         where the data are taken for measurements, which have no such value.
@@ -251,9 +257,7 @@ class FittedModel:
         key = one_key(key, seed)
         index = _numbered(num, self.architecture.data_dim)
         x = self._to_data_units(_in_chunks(lambda chunk: _sample(self.generative, key, chunk)[0], index))
-        levels = self.architecture.likelihood in ("bernoulli", "discretized-logistic")
-        in_levels = levels and (self.preprocessing.maximum == 255 or self.preprocessing.binary)
-        return np.rint(x).astype(np.uint8) if in_levels else x
+        return np.rint(x).astype(np.uint8) if self.makes_levels else x
 
     def log_likelihood(
         self,

@@ -22,9 +22,7 @@ def told(fitted: FittedModel, stored: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def made(fitted: FittedModel, x: np.ndarray) -> np.ndarray:
     """x that the model made, (N, D), in the units of `told`; whole numbers where `FittedModel.sample` gives them."""
-    p = fitted.preprocessing
     if is_binarised(fitted):
         return x
-    levels = fitted.architecture.likelihood in ("bernoulli", "discretized-logistic")
-    values = p.inverse(x)
-    return np.rint(values) if levels and (p.maximum == 255 or p.binary) else values
+    values = fitted.preprocessing.inverse(x)
+    return np.rint(values) if fitted.makes_levels else values
