@@ -125,6 +125,13 @@ MUTANTS = [
         LATENT_SENTENCES,
     ),
     (
+        "a correlation counts as it is found, however few the rows",
+        LATENT_WORDS,
+        "+ sigmas_of_any(int(pairs.sum())) / np.sqrt(d.kl.num_rows - 3)",
+        "+ 0.0",
+        LATENT_SENTENCES,
+    ),
+    (
         "far from the prior by the upper side",
         LATENT_WORDS,
         "if low > _FAR_PRIOR:",

@@ -16,6 +16,13 @@ COMPARING = f"{REPORTS}::test_comparing_a_model_with_itself_and_with_a_worse_one
 
 MUTANTS = [
     (
+        "rows in doubt move the mean by error bars that nobody believes",
+        LOG_P,
+        "errors[~self.in_doubt] ** 2",
+        "errors**2",
+        "unit/test_report_words.py::test_whether_it_can_be_believed",
+    ),
+    (
         "the carry of a stream keeps its old scale",
         IMPORTANCE,
         "sums = one[1] * scales[0] + other[1] * scales[1]",

@@ -380,6 +380,7 @@ def made(num_dims: int, num_active: int, **changes) -> LatentDiagnostics:
 
 CORRELATED = np.array([[1, 0.1, -0.95], [0.1, 1, 0.9], [-0.95, 0.9, 1]])
 NOTHING, SOMETHING = about(0.01, 0.02), about(0.05, 0.08)
+FEW, TEN = Mean(5.0, 0.1, 3), Mean(5.0, 0.1, 10)
 CHEAP = Mean(0.03, 0.001, 1000)
 IDLE = np.array([1.0, 0.5, 0.2, 0.1])
 
@@ -443,6 +444,13 @@ IDLE = np.array([1.0, 0.5, 0.2, 0.1])
             made(3, 3, correlation=CORRELATED),
             made(3, 2, correlation=CORRELATED),  # the third is not active
         ),
+        # Few rows correlate by chance: of independent dimensions two rows said so nearly always.
+        (
+            "a correlation of 1.00",
+            made(2, 2, correlation=np.ones((2, 2))),
+            made(2, 2, correlation=np.ones((2, 2)), kl=FEW),
+        ),
+        ("a correlation of -0.95", made(3, 3, correlation=CORRELATED), made(3, 3, correlation=CORRELATED, kl=TEN)),
         (
             "The z of data are at least 3.0 nats from the prior: samples from p(z) may come from where few z of data "
             "lie. A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data.",

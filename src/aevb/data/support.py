@@ -268,7 +268,7 @@ def _moments(dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]
 def _standardize(dataset: Dataset) -> Preprocessing:
     low, high = dataset.rows.min(axis=0).astype(np.float64), dataset.rows.max(axis=0).astype(np.float64)
     pixels = "; if these are pixels, name likelihood='bernoulli'" if _has_levels(dataset) else ""
-    constant = "constant: they have no scale to standardise by"
+    constant = "constant in the rows to train on: they have no scale to standardise by"
     _refuse_columns(dataset, low == high, constant, f"drop them or use scaling='none'{pixels}")
     mean, std = _moments(dataset)
     limits = np.finfo(np.float32)

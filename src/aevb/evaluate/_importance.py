@@ -32,7 +32,9 @@ class ImportanceSampling(NamedTuple):
     """
 
     log_likelihood: Float[np.ndarray, " N"]  # log 1/K sum_k w_k, nats
-    standard_error: Float[np.ndarray, " N"]  # of it, by the spread of each component's weights; NaN for K = 1
+    # Of it, by the spread of each component's weights; NaN for K = 1. Below some 25 samples they know too little of
+    # their own spread: with K = 5 it was half of what it should be.
+    standard_error: Float[np.ndarray, " N"]
     effective_sample_size: Float[np.ndarray, " N"]  # (sum w)^2 / sum w^2, between 1 and K
     khat: Float[np.ndarray, " N"]  # `pareto_khat` of the weights; see `untrustworthy`
     num_samples: int  # K

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._latent import Bounds, LatentDiagnostics
-from ._words import Verdict, down, sigmas, up
+from ._words import Verdict, down, sigmas, sigmas_of_any, up
 
 # A share of saturated rows that is worth a word.
 _MANY = 0.05
@@ -80,13 +80,20 @@ def _idle(d: LatentDiagnostics) -> str:
 
 
 def _correlated_pair(d: LatentDiagnostics) -> str:
-    both = d.active[:, None] & d.active[None, :] & ~np.eye(len(d.active), dtype=bool)
-    strength = np.where(both, np.abs(np.nan_to_num(d.correlation)), 0.0)
-    if strength.size == 0 or strength.max() <= _CORRELATED:
+    """The pair of active dimensions with the strongest correlation, if its size is told from 0.8.
+
+    atanh r is about normal with the variance 1/(N - 3) (Fisher 1921); the chance of 3 sigma is shared by all pairs.
+    """
+    pairs = np.triu(d.active[:, None] & d.active[None, :], 1)
+    if d.kl.num_rows < 4 or not pairs.any():
         return ""
-    i, j = sorted(divmod(int(np.argmax(strength)), len(d.active)))
-    pairs = np.count_nonzero(np.triu(strength) > _CORRELATED)
-    others = "" if pairs == 1 else f" ({pairs - 1} other pair{'s' if pairs > 2 else ''} above {_CORRELATED})"
+    strength = np.where(pairs, np.abs(np.nan_to_num(d.correlation)), 0.0)
+    least = np.arctanh(_CORRELATED) + sigmas_of_any(int(pairs.sum())) / np.sqrt(d.kl.num_rows - 3)
+    strong = int(np.count_nonzero(strength > np.tanh(least)))
+    if strong == 0:
+        return ""
+    i, j = divmod(int(np.argmax(strength)), len(d.active))
+    others = "" if strong == 1 else f" ({strong - 1} other pair{'s' if strong > 2 else ''} above {_CORRELATED})"
     return (
         f"The means of dimensions {i + 1} and {j + 1} have a correlation of {d.correlation[i, j]:.2f}{others}: fewer "
         "dimensions may do as well."

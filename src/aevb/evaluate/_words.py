@@ -37,6 +37,16 @@ def sigmas(num_rows: int) -> float:
     return float(-scipy.special.stdtrit(num_rows - 1, scipy.special.ndtr(-_SIGMAS)))
 
 
+def sigmas_of_any(num_tests: int) -> float:
+    """The standard errors that chance exceeds in any of so many tests as rarely as 3 in one (0.27 %), at most.
+
+    Example:
+        >>> [round(sigmas_of_any(n), 2) for n in (1, 10, 1000)]
+        [3.0, 3.64, 4.69]
+    """
+    return float(-scipy.special.ndtri(scipy.special.ndtr(-_SIGMAS) / num_tests))
+
+
 def above(m: Mean, off: float = 0.0) -> bool:
     """Told from zero, on its upper side. Never with a single row, whose spread is unknown.
 

@@ -69,8 +69,9 @@ class LogP(NamedTuple):
         errors = self.error.astype(np.float64)
         if self.method == "quadrature":
             return {**summary, "largest_error": float(np.max(errors))}
-        # What other random numbers would change, the rows being these: part of the standard error over rows.
-        summary["standard_error_by_samples"] = float(np.sqrt(np.sum(errors**2)) / len(errors))
+        # What other random numbers would change, the rows being these: part of the standard error over rows. Of the
+        # rows in doubt it is not known.
+        summary["standard_error_by_samples"] = float(np.sqrt(np.sum(errors[~self.in_doubt] ** 2)) / len(errors))
         effective = self.per_row["effective_sample_size"]
         summary["effective_sample_size"] = {"median": float(np.median(effective)), "smallest": float(np.min(effective))}
         if "khat" in self.per_row:

@@ -251,10 +251,16 @@ def _of_weights(log_p: LogP, estimate: Mapping[str, Any]) -> Trust:
             "shows it.",
             "Use --method ais for log p(x).",
         )
+    num, doubtful = len(log_p.in_doubt), int(log_p.in_doubt.sum())
+    all_sound = f"sound: other random numbers would move the mean by {estimate['standard_error_by_samples']:.2g} nats"
+    some_sound = (
+        f"sound in {num - doubtful:,} of {num:,} rows, and by these other random numbers would move the mean by "
+        f"{estimate['standard_error_by_samples']:.2g} nats; in the other {doubtful:,} the estimate may be far too low, "
+        "and no error bar shows it"
+    )
     return Trust(
-        f"As a bound: in expectation the estimate is not above log p(x). The importance weights are sound in "
-        f"{100 * (1 - share):.1f} % of the rows, so that other random numbers would move the mean by "
-        f"{estimate['standard_error_by_samples']:.2g} nats; but of a place that no sample met they say nothing."
+        "As a bound: in expectation the estimate is not above log p(x). The importance weights are "
+        f"{some_sound if doubtful else all_sound}. Of a place that no sample met they say nothing."
     )
 
 

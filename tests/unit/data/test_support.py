@@ -111,7 +111,12 @@ def test_extreme_scales():
 def test_constant_columns_are_named():
     rows = np.random.default_rng(0).normal(size=(6, 9))
     rows[:, [1, 7]] = 3.0
-    refused(DataError, load(rows), "gaussian", words=["2 of 9 columns", "constant", ": 2, 8;", "scaling='none'"])
+    refused(
+        DataError,
+        load(rows),
+        "gaussian",
+        words=["2 of 9 columns", "constant in the rows to train on", ": 2, 8;", "scaling='none'"],
+    )
     named = Dataset("t.csv", load(rows).rows, (9,), columns=tuple("abcdefghi"))
     refused(DataError, named, "gaussian", words=["'t.csv'", "'b', 'h'"])
     rows[:, :8] = 0.1  # not exact in binary: a computed variance need not be 0
