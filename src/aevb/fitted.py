@@ -24,7 +24,8 @@ from aevb.models import (
     Architecture,
     BernoulliGenerative,
     GaussianGenerative,
-    likelihood_of,
+    as_floats,
+    likelihood_given,
     posterior_of,
 )
 
@@ -477,7 +478,7 @@ def _encode(recognition: AbstractRecognitionModel, x: Array) -> tuple[Array, Arr
 
 @eqx.filter_jit
 def _decode(generative: BernoulliGenerative | GaussianGenerative, z: Array) -> Array:
-    return jax.vmap(lambda z: likelihood_of(generative, z).mean)(z)
+    return jax.vmap(lambda z: likelihood_given(generative, z).mean)(z)
 
 
 @eqx.filter_jit
@@ -485,4 +486,4 @@ def _sample(
     generative: BernoulliGenerative | GaussianGenerative, key: PRNGKeyArray, index: Array
 ) -> tuple[Array, Array]:
     x, z = jax.vmap(lambda i: generative.sample(jax.random.fold_in(key, i)))(index)
-    return x.astype(jnp.result_type(float)), z.astype(jnp.result_type(float))
+    return as_floats(x), as_floats(z)

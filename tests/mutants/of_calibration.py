@@ -93,7 +93,7 @@ MUTANTS = [
     (
         "z comes from the prior in a posterior check",
         PPC,
-        "z = posterior_of(recognition, row.astype(float)).sample(z_key)",
+        "z = posterior_of(recognition, x).sample(z_key)",
         "z = generative.prior().sample(z_key)",
         FROM_THE_ROW,
     ),
@@ -101,8 +101,8 @@ MUTANTS = [
     (
         "the mean of p(x | z) for a sample of it",
         PPC,
-        "likelihood_of(generative, z).sample(x_key)",
-        "likelihood_of(generative, z).mean",
+        "likelihood_given(generative, z, *given_of(generative, x)).sample(x_key)",
+        "likelihood_given(generative, z, *given_of(generative, x)).mean",
         f"{PREDICTIVE}::test_replicates_have_the_likelihoods_noise",
     ),
     ("the data are not counted among the replicates", PPC, "2 * (1 + np.minimum", "2 * (0 + np.minimum", BY_HAND),

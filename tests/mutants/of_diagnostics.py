@@ -239,7 +239,7 @@ MUTANTS = [
     (
         "activity by a fixed yardstick",
         LATENT,
-        "ACTIVE * np.asarray(prior_scale, np.float64) ** 2",
+        "ACTIVE * prior_scale**2",
         "ACTIVE",
         f"{DIAGNOSTICS}::test_activity_is_measured_by_the_priors_scale",
     ),

@@ -62,7 +62,7 @@ MUTANTS = [
     (
         "no draw of the prior",
         PROPOSAL,
-        "z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)",
+        "z = jnp.where(kind == PRIOR, prior_of(generative, x).sample(key), z)",
         "z = 1.0 * z",
         f"{SAMPLED}::test_what_the_encoder_leaves_out_is_found",
     ),
@@ -161,8 +161,8 @@ MUTANTS = [
     (
         "the density of z for that of u",
         ANNEALING,
-        "return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
-        "return log_prior_of(generative, z) if q0 is None else q0.log_prob(z)",
+        "return (log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
+        "return log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)",
         f"{CONSTRAINED}[gamma-prior]",
     ),
     (

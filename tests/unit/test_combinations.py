@@ -83,7 +83,7 @@ def test_every_posterior_with_every_prior(posterior):
         q, p = posterior_and_prior(generative, recognition, X)
         (z, *_), log_q = rsample_and_log_prob(q, KEY, (2,))
         closed = has_analytic_kl(q, p)
-        return z, log_q, q.log_prob(z), log_prior_of(generative, z), kl_divergence(q, p) if closed else jnp.zeros(())
+        return z, log_q, q.log_prob(z), log_prior_of(generative, X, z), kl_divergence(q, p) if closed else jnp.zeros(())
 
     for prior, latent_dim in [(own, 1)] * (posterior != "dirichlet") + [(p, J) for p in priors]:
         z, log_q, *densities = shapes(ask, architecture(posterior, prior, latent_dim=latent_dim))

@@ -9,7 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from aevb.errors import ConfigError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+)
 
 
 class Estimate(NamedTuple):
@@ -44,7 +48,7 @@ class AbstractEstimator(eqx.Module):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """Estimate the bound on log p(x). `key` is this example's own."""
 
@@ -68,7 +72,7 @@ def minibatch_bound(
     keys: Key[Array, " M"],
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    batch: Float[Array, "M *x"],
+    batch: X,
     num_examples: int,
 ) -> tuple[Float[Array, ""], Estimate]:
     r"""Eq. 8: L(theta, phi; X) ~ N/M sum_{i=1..M} L~(theta, phi; x_i), the bound of the WHOLE data set.
@@ -78,14 +82,14 @@ def minibatch_bound(
         keys: M keys, one per row, so that no two rows share noise.
         generative: p_theta(x, z).
         recognition: q_phi(z | x).
-        batch: M rows, drawn from the N of the data set.
+        batch: M rows (each array of them with M rows), drawn from the N of the data set.
         num_examples: N.
 
     Returns:
         The estimate for all N examples, in nats, and the M rows' own estimates.
     """
     estimates = jax.vmap(estimator, in_axes=(0, None, None, 0))(keys, generative, recognition, batch)
-    return num_examples / batch.shape[0] * jnp.sum(estimates.bound), estimates
+    return num_examples / len(keys) * jnp.sum(estimates.bound), estimates
 
 
 def check_num_samples(num_samples: int, *, least: int = 1, why: str = "") -> None:

@@ -9,7 +9,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import as_drawn
 from aevb.errors import ConfigError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+    posterior_of,
+)
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import (
@@ -49,7 +54,7 @@ class Iwae(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
@@ -87,7 +92,7 @@ class Dreg(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         q = posterior_of(recognition, x)
@@ -126,7 +131,7 @@ class Miwae(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
@@ -159,7 +164,7 @@ class Piwae(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
@@ -194,7 +199,7 @@ class Ciwae(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)

@@ -19,6 +19,7 @@ from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
+    X,
     log_joint_of,
     log_likelihood_of,
     log_prior_of,
@@ -49,7 +50,7 @@ class LogWeights(NamedTuple):
 
 
 def log_weights(
-    generative: AbstractGenerativeModel, x: Float[Array, "*x"], z: Real[Array, "K *z"], log_q: Float[Array, " K"]
+    generative: AbstractGenerativeModel, x: X, z: Real[Array, "K *z"], log_q: Float[Array, " K"]
 ) -> LogWeights:
     """log p(x, z_k) - log q(z_k | x) for k = 1..K.
 
@@ -62,7 +63,7 @@ def log_weights(
     if not isinstance(generative, AbstractPriorLikelihood):
         return LogWeights(over_samples(lambda z: log_joint_of(generative, x, z), z) - log_q, None, None)
     log_likelihood = over_samples(lambda z: log_likelihood_of(generative, x, z), z)
-    log_ratio = log_q - over_samples(lambda z: log_prior_of(generative, z), z)
+    log_ratio = log_q - over_samples(lambda z: log_prior_of(generative, x, z), z)
     return LogWeights(log_likelihood - log_ratio, log_likelihood, log_ratio)
 
 

@@ -9,7 +9,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import expm1_minus
 from aevb.errors import ConfigError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+    posterior_of,
+)
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_mean_exp, log_weights, reparameterized_samples
@@ -43,7 +48,7 @@ class Renyi(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.errors import ConfigError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+    posterior_of,
+)
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import fixed_samples, log_mean_exp, log_weights, refuse_moving_support, with_gradient_of
@@ -54,7 +59,7 @@ class ScoreFunction(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         q = posterior_of(recognition, x)
@@ -114,7 +119,7 @@ class Vimco(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         q = posterior_of(recognition, x)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from aevb.distributions import kl_divergence
 from aevb.errors import UnavailableError
@@ -12,6 +12,7 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
     log_likelihood_of,
     posterior_and_prior,
     posterior_of,
@@ -45,7 +46,7 @@ class SgvbA(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
@@ -79,7 +80,7 @@ class SgvbB(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         if not isinstance(generative, AbstractPriorLikelihood):

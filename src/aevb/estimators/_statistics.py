@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, tie, untie
 
 from ._base import AbstractEstimator, Estimate, minibatch_bound
 
@@ -30,7 +30,7 @@ class GradientStatistics(NamedTuple):
 def gradient_statistics(
     estimator: AbstractEstimator,
     model: Pair,
-    batch: Float[Array | np.ndarray, "M *x"],
+    batch: PyTree[Shaped[Array | np.ndarray, "..."]],
     key: PRNGKeyArray,
     *,
     num_draws: int = 100,
@@ -66,7 +66,7 @@ def gradient_statistics(
     """
     if num_draws < 2:
         raise ValueError(f"num_draws must be at least 2 to tell a variance, got {num_draws}")
-    rows = jnp.asarray(batch)
+    rows = jax.tree.map(jnp.asarray, batch)
     if estimator.init_state() != ():
         estimates = _estimates(estimator, tied(model), rows, jax.random.fold_in(key, num_draws))
         estimator = estimator.with_state(estimator.next_state(estimator.init_state(), estimates))
@@ -109,16 +109,17 @@ def _summary(moments: list[tuple[np.ndarray, np.ndarray]], num_draws: int, secon
 
 
 @eqx.filter_jit
-def _estimates(estimator: AbstractEstimator, model: Pair, rows: Array, key: PRNGKeyArray) -> Estimate:
-    keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(len(rows)))
-    return minibatch_bound(estimator, keys, *model, rows, len(rows))[1]
+def _estimates(estimator: AbstractEstimator, model: Pair, rows: X, key: PRNGKeyArray) -> Estimate:
+    num_rows = len(jax.tree.leaves(rows)[0])
+    keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(num_rows))
+    return minibatch_bound(estimator, keys, *model, rows, num_rows)[1]
 
 
 def _moments(
     params: PyTree[Array],
     static: Any,
     estimator: AbstractEstimator,
-    rows: Array,
+    rows: X,
     key: PRNGKeyArray,
     num_draws: int,
 ) -> tuple[PyTree[Array], PyTree[Array]]:

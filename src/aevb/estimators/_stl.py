@@ -4,10 +4,15 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from aevb.distributions import as_drawn
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, posterior_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+    posterior_of,
+)
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_weights, refuse_moving_support, reparameterized_draws, stopped, with_gradient_of
@@ -39,7 +44,7 @@ class StickingTheLanding(AbstractEstimator):
         key: PRNGKeyArray,
         generative: AbstractGenerativeModel,
         recognition: AbstractRecognitionModel,
-        x: Float[Array, "*x"],
+        x: X,
     ) -> Estimate:
         """The estimate for one example."""
         q = posterior_of(recognition, x)

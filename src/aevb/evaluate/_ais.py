@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import Distribution
 
@@ -20,13 +20,16 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
+    as_floats,
     posterior_and_prior,
     posterior_of,
     prior_of,
 )
 
 from ._annealing import Annealing, Chains, draw, make_bridge, pilot_run, relative_weights, run
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows, take
+from ._simulated import given_rows
 from ._summary import Mean, mean
 
 
@@ -65,7 +68,7 @@ class BidirectionalGap(NamedTuple):
 def annealed_importance_sampling(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     settings: Annealing | None = None,
     *,
@@ -117,8 +120,8 @@ def annealed_importance_sampling(
     """
     settings = settings or Annealing()
     _check_batch(batch_size)
-    if len(rows):
-        _check_latents(generative, recognition, [jnp.asarray(rows[i]).astype(float) for i in (0, -1)], settings.start)
+    if length(rows):
+        _check_latents(generative, recognition, [as_floats(take(rows, i)) for i in (0, -1)], settings.start)
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
@@ -132,6 +135,7 @@ def bidirectional_gap(
     key: PRNGKeyArray,
     settings: Annealing | None = None,
     *,
+    like: Rows | None = None,
     batch_size: int = 50,
     first_row: int = 0,
 ) -> BidirectionalGap:
@@ -147,6 +151,7 @@ def bidirectional_gap(
         num_rows: N, how many pairs to simulate.
         key: pair i uses fold_in(key, first_row + i).
         settings, batch_size: as there.
+        like: rows of data; pair i is given what row i modulo their number is. A conditional model needs them.
         first_row: number of the first pair.
 
     Returns:
@@ -165,11 +170,11 @@ def bidirectional_gap(
     num_rows = operator.index(num_rows)
     if num_rows < 1:
         raise ValueError(f"num_rows must be at least 1, got {num_rows}")
-    x, _ = generative.sample(key)
-    _check_latents(generative, recognition, [x.astype(float)], settings.start)
-    nothing = np.zeros(num_rows, np.uint8)  # each pair is simulated where it is used
+    rows = given_rows(generative, like, first_row + np.arange(num_rows))  # each pair is simulated where it is used
+    x, _ = generative.sample(key, *take(rows[1], 0))
+    _check_latents(generative, recognition, [as_floats(x)], settings.start)
     found = map_rows(
-        _gap_function(settings), (generative, recognition), nothing, key, batch_size=batch_size, first_row=first_row
+        _gap_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
     return BidirectionalGap(*found)
 
@@ -180,7 +185,7 @@ def _check_batch(batch_size: int) -> None:
 
 
 def _check_latents(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, some: list[Array], start: str
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, some: list[X], start: str
 ) -> None:
     """Raise if chains cannot move where the latents are. An encoder whose support moves is seen between two rows."""
     if start == "prior":
@@ -189,7 +194,8 @@ def _check_latents(
                 f'start="prior" needs a model with a prior() and a likelihood(), but {type(generative).__name__} has '
                 'log_joint() alone; use start="encoder"'
             )
-        unconstrained(prior_of(generative))
+        for x in some[:1]:
+            unconstrained(prior_of(generative, x))
         return
     for x in some:
         q = posterior_of(recognition, x)
@@ -210,9 +216,9 @@ def _described(q: Distribution) -> str:
 @functools.cache  # one function object per setting, so that it is compiled once
 def _row_function(s: Annealing) -> Callable[..., Any]:
     def anneal_row(
-        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
     ) -> tuple[Array, Array, Array, Array]:
-        bridge = make_bridge(generative, recognition, row.astype(float), key, s.start)
+        bridge = make_bridge(generative, recognition, as_floats(row), key, s.start)
         forward, pilot = draw(bridge, key, s)
         log_w, acceptance = run(bridge, forward, pilot_run(bridge, pilot, s), s, backward=False)
         log_mean, w = log_mean_exp(log_w), relative_weights(log_w)
@@ -225,11 +231,11 @@ def _row_function(s: Annealing) -> Callable[..., Any]:
 @functools.cache
 def _gap_function(s: Annealing) -> Callable[..., Any]:
     def gap_of_row(
-        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
+        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Any
     ) -> tuple[Array, Array, Array, Array]:
         model_key, key, backward_key = jax.random.split(key, 3)
-        x, z = generative.sample(model_key)
-        bridge = make_bridge(generative, recognition, x.astype(float), key, s.start)
+        x, z = generative.sample(model_key, *row[1])
+        bridge = make_bridge(generative, recognition, as_floats(x), key, s.start)
         forward, pilot = draw(bridge, key, s)
         log_steps = pilot_run(bridge, pilot, s)  # knows x, but not z
         log_w, forward_acceptance = run(bridge, forward, log_steps, s, backward=False)

@@ -19,6 +19,7 @@ from aevb.distributions._unconstrained import unconstrained
 from aevb.models import (
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
     log_joint_of,
     log_likelihood_of,
     log_prior_of,
@@ -92,19 +93,19 @@ class Bridge(NamedTuple):
     inverse: Callable[[Array], Array]  # z -> u
 
 
-def make_bridge(
-    generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], key: PRNGKeyArray, start: str
-) -> Bridge:
+def make_bridge(generative: Any, recognition: AbstractRecognitionModel, x: X, key: PRNGKeyArray, start: str) -> Bridge:
     """With start "prior" q0 is p(z), and with "encoder" the defensive mixture; u is z in R^k, by `unconstrained`."""
     q0 = None if start == "prior" else make_proposal(generative, recognition, x, key, "defensive")
 
     def support() -> Distribution:
-        return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
+        if isinstance(generative, AbstractPriorLikelihood):
+            return prior_of(generative, x)
+        return posterior_of(recognition, x)
 
     def log_q0(u: Array) -> Float[Array, ""]:
         to = unconstrained(support())
         z = to.forward(u)
-        return (log_prior_of(generative, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
+        return (log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
 
     def log_end(u: Array) -> Float[Array, ""]:
         """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
@@ -125,7 +126,7 @@ def make_bridge(
         return unconstrained(support()).inverse(z)
 
     def draw(key: PRNGKeyArray, i: Array) -> Position:
-        return evaluate(inverse(prior_of(generative).sample(key) if q0 is None else q0.draw(key, i)[0]))
+        return evaluate(inverse(prior_of(generative, x).sample(key) if q0 is None else q0.draw(key, i)[0]))
 
     return Bridge(draw, evaluate, inverse)
 

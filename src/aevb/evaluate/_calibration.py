@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of, posterior_of
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, as_floats, log_joint_of, posterior_of
 
-from ._rows import map_rows
+from ._rows import Rows, map_rows, take
+from ._simulated import given_rows
 
 Shape = Literal["uniform", "shifted low", "shifted high", "under-dispersed", "over-dispersed", "other"]
 
@@ -62,6 +63,7 @@ def simulation_based_calibration(
     recognition: AbstractRecognitionModel,
     key: PRNGKeyArray,
     *,
+    like: Rows | None = None,
     num_simulations: int = 1000,
     num_draws: int = 100,
     level: float = 0.99,
@@ -84,6 +86,7 @@ def simulation_based_calibration(
         generative: p(x, z); with a VampPrior, tied to the recognition model.
         recognition: q(z | x).
         key: simulation i uses fold_in(key, i).
+        like: rows of data; simulation i is given what row i modulo their number is. A conditional model needs them.
         num_simulations: N. The bands are about 2 / sqrt(N) to each side of 0.
         num_draws: L, draws from q(z | x) in each simulation.
         level: probability that an exact posterior is called calibrated, all quantities taken together.
@@ -105,10 +108,9 @@ def simulation_based_calibration(
     if num_simulations < 2 or num_draws < 2:
         raise ValueError(f"num_simulations and num_draws must be at least 2, got {num_simulations} and {num_draws}")
     _check_level(level)
-    names = (*_names(_latent_shape(generative, recognition)), LOG_JOINT)
-    ranks, is_nan = map_rows(
-        _row_function(num_draws), (generative, recognition), np.arange(num_simulations), key, batch_size=batch_size
-    )
+    rows = given_rows(generative, like, np.arange(num_simulations))
+    names = (*_names(_latent_shape(generative, recognition, take(rows[1], 0))), LOG_JOINT)
+    ranks, is_nan = map_rows(_row_function(num_draws), (generative, recognition), rows, key, batch_size=batch_size)
     if is_nan.any():
         row, quantity = np.argwhere(is_nan)[0]
         raise UnavailableError(
@@ -175,11 +177,11 @@ def rank_calibration(
 @functools.cache  # one function object per setting, so that it is compiled once
 def _row_function(num_draws: int) -> Callable[..., Any]:
     def simulation(
-        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, _: Array
+        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Any
     ) -> tuple[Int[Array, " Q"], Bool[Array, " Q"]]:
         truth_key, draw_key, tie_key = jax.random.split(key, 3)
-        x, truth = generative.sample(truth_key)  # z* ~ p(z), x ~ p(x | z*)
-        x = x.astype(float)
+        x, truth = generative.sample(truth_key, *row[1])  # z* ~ p(z), x ~ p(x | z*)
+        x = as_floats(x)
 
         def draw(l: Array) -> Array:  # noqa: E741
             z = posterior_of(recognition, x).sample(jax.random.fold_in(draw_key, l))  # made anew inside
@@ -196,12 +198,14 @@ def _row_function(num_draws: int) -> Callable[..., Any]:
     return simulation
 
 
-def _latent_shape(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> tuple[int, ...]:
+def _latent_shape(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, given: tuple[Any, ...]
+) -> tuple[int, ...]:
     """The shape of z, which must be the same in both models. A trace by shapes, nothing is computed."""
 
     def latents(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Any:
-        x, z = pair[0].sample(key)
-        return z, posterior_of(pair[1], x.astype(float)).sample(key)
+        x, z = pair[0].sample(key, *given)
+        return z, posterior_of(pair[1], as_floats(x)).sample(key)
 
     p, q = eqx.filter_eval_shape(latents, jax.random.key(0), (generative, recognition))
     if p.shape != q.shape:

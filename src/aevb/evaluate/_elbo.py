@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, Real
+from jaxtyping import Array, PRNGKeyArray
 
 from aevb.distributions import has_analytic_kl
 from aevb.estimators import AbstractEstimator, Estimate, SgvbA, SgvbB
@@ -11,16 +11,19 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
+    as_floats,
     posterior_and_prior,
 )
 
-from ._rows import map_rows
+from ._rows import Rows, map_rows, take
+from ._simulated import given_rows
 
 
 def elbo(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     estimator: AbstractEstimator | None = None,
@@ -53,27 +56,41 @@ def elbo(
 
 
 def elbo_estimator(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, num_samples: int = 1
+    generative: AbstractGenerativeModel,
+    recognition: AbstractRecognitionModel,
+    num_samples: int = 1,
+    *,
+    like: Rows | None = None,
 ) -> SgvbA | SgvbB:
-    """Estimator B where the KL of this posterior to this prior has a closed form, else estimator A. Runs nothing."""
-    return SgvbB(num_samples) if _kl_has_closed_form(generative, recognition) else SgvbA(num_samples)
+    """Estimator B where the KL of this posterior to this prior has a closed form, else estimator A. Runs nothing.
 
-
-def _kl_has_closed_form(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel) -> bool:
+    Args:
+        generative: p_theta(x, z).
+        recognition: q_phi(z | x).
+        num_samples: L.
+        like: rows of data. A conditional model needs them: it cannot make an x by itself.
+    """
     if not isinstance(generative, AbstractPriorLikelihood):
-        return False
+        return SgvbA(num_samples)
 
     def ask(pair: tuple[AbstractPriorLikelihood, AbstractRecognitionModel]) -> bool:
-        x, _ = pair[0].sample(jax.random.key(0))
-        return has_analytic_kl(*posterior_and_prior(*pair, x.astype(float)))
+        return has_analytic_kl(*posterior_and_prior(*pair, _simulated(pair[0], jax.random.key(0), like)))
 
-    return bool(eqx.filter_eval_shape(ask, (generative, recognition)))
+    return SgvbB(num_samples) if eqx.filter_eval_shape(ask, (generative, recognition)) else SgvbA(num_samples)
 
 
 def try_estimator(
-    estimator: AbstractEstimator, generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel
+    estimator: AbstractEstimator,
+    generative: AbstractGenerativeModel,
+    recognition: AbstractRecognitionModel,
+    *,
+    like: Rows | None = None,
 ) -> None:
     """Raise what the estimator would raise on this pair of models: a trace by shapes, nothing is computed.
+
+    Args:
+        estimator: of the bound.
+        generative, recognition, like: as for `elbo_estimator`.
 
     Raises:
         UnavailableError: the estimator cannot be used with these models; says why.
@@ -81,10 +98,15 @@ def try_estimator(
     """
 
     def bound(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Array:
-        x, _ = pair[0].sample(key)
-        return estimator(key, *pair, x.astype(float)).bound
+        return estimator(key, *pair, _simulated(pair[0], key, like)).bound
 
     eqx.filter_eval_shape(bound, jax.random.key(0), (generative, recognition))
+
+
+def _simulated(generative: AbstractGenerativeModel, key: PRNGKeyArray, like: Rows | None) -> X:
+    """An x of the model's own making."""
+    _, given = take(given_rows(generative, like, np.arange(1)), 0)
+    return as_floats(generative.sample(key, *given)[0])
 
 
 def _elbo_of_row(
@@ -92,6 +114,6 @@ def _elbo_of_row(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
     key: PRNGKeyArray,
-    row: Array,
+    row: X,
 ) -> Estimate:
-    return estimator(key, generative, recognition, row.astype(float))
+    return estimator(key, generative, recognition, as_floats(row))

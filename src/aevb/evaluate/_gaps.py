@@ -18,12 +18,14 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
+    as_floats,
     posterior_of,
     prior_of,
 )
 
 from ._psis import TAIL, pareto_khat
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows, take
 from ._summary import Mean, mean
 
 GaussianFamily = Literal["diagonal", "full-covariance"]
@@ -76,7 +78,7 @@ class InferenceGaps(NamedTuple):
 def inference_gaps(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     family: GaussianFamily = "diagonal",
@@ -139,12 +141,14 @@ def inference_gaps(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for name, value in (("log_likelihood", log_likelihood), ("log_likelihood_error", log_likelihood_error)):
-        if value is not None and np.shape(value) != (len(rows),):
-            raise ValueError(f"{name} must have one number for each of {len(rows)} rows, got shape {np.shape(value)}")
+        if value is not None and np.shape(value) != (length(rows),):
+            raise ValueError(
+                f"{name} must have one number for each of {length(rows)} rows, got shape {np.shape(value)}"
+            )
     if log_likelihood is None and log_likelihood_error is not None:
         raise ValueError("log_likelihood_error is that of a log_likelihood that is given; give both")
-    if len(rows):
-        _check_real(generative, recognition, jnp.asarray(rows[0]).astype(float))
+    if length(rows):
+        _check_real(generative, recognition, as_floats(take(rows, 0)))
     found: _OfRow = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
@@ -161,7 +165,7 @@ def inference_gaps(
     log_p = found.log_likelihood
     if log_likelihood is not None:
         log_p = np.asarray(log_likelihood, np.float64)
-        given = np.zeros(len(rows)) if log_likelihood_error is None else np.asarray(log_likelihood_error, np.float64)
+        given = np.zeros(length(rows)) if log_likelihood_error is None else np.asarray(log_likelihood_error, np.float64)
         errors = errors._replace(
             log_likelihood=given,
             approximation_gap=np.hypot(found.optimised_error, given),
@@ -183,7 +187,7 @@ def inference_gaps(
 def gaps_by_family(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     log_likelihood: Real[Array | np.ndarray, " N"] | None = None,
@@ -265,7 +269,7 @@ class _RowGaussian(AbstractRecognitionModel):
     loc: Float[Array, "*z"]
     scale: Float[Array, "*z"]
 
-    def posterior(self, x: Float[Array, "*x"]) -> Distribution:
+    def posterior(self, x: X) -> Distribution:
         """q*(z), over an event of z's shape."""
         del x
         loc, scale = self.loc + self.scale * self.move, self.scale * jnp.exp(self.log_ratio)
@@ -292,9 +296,9 @@ class _RowGaussian(AbstractRecognitionModel):
 @functools.cache  # one function object per setting, so that it is compiled once
 def _row_function(settings: _Settings) -> Callable[..., Any]:
     def gaps_of_row(
-        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
     ) -> _OfRow:
-        x = row.astype(float)
+        x = as_floats(row)
         fit_key, draw_key = jax.random.split(key)
         best = _fit(settings, generative, recognition, fit_key, x)
 
@@ -315,7 +319,7 @@ def _fit(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
     key: PRNGKeyArray,
-    x: Array,
+    x: X,
 ) -> _RowGaussian:
     """argmax over the family of L[q], from the encoder's location and scale."""
     loc, scale = location_and_scale(posterior_of(recognition, x))
@@ -385,12 +389,12 @@ def _checked(family: str, num_steps: int, num_samples: int, learning_rate: float
     return _Settings(cast(GaussianFamily, family), num_steps, num_samples, float(learning_rate))
 
 
-def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array) -> None:
+def _check_real(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: X) -> None:
     """Raise where a Gaussian q* would reach where p(x, z) has no density, or an encoder has no draws to compare."""
     q = posterior_of(recognition, x)
     distributions = {"the posterior": q}
     if isinstance(generative, AbstractPriorLikelihood):
-        distributions["the prior"] = prior_of(generative)
+        distributions["the prior"] = prior_of(generative, x)
     for which, distribution in distributions.items():
         support = distribution.support
         if getattr(support, "base_constraint", support) is not Normal.support:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from aevb.errors import UnavailableError
 from aevb.estimators import (
@@ -20,6 +19,8 @@ from aevb.estimators import (
     gradient_statistics,
 )
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+
+from ._rows import Rows, length
 
 COMPARED: dict[str, Callable[[int], AbstractEstimator]] = {  # those of `_NEEDS_TWO` with 2 samples or more
     "score (naive)": lambda n: ScoreFunction(n),
@@ -54,7 +55,7 @@ class EstimatorNoise(NamedTuple):
 def compare_estimators(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Float[Array | np.ndarray, "M *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     num_samples: tuple[int, ...] = (1, 2, 5, 10),
@@ -76,7 +77,7 @@ def compare_estimators(
     Raises:
         ValueError: no rows, fewer than two draws, or a number of samples below 1.
     """
-    if len(rows) == 0:
+    if length(rows) == 0:
         raise ValueError("there are 0 rows to differentiate on")
     for name, make in COMPARED.items():
         for n in num_samples:

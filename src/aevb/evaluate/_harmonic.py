@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 # From their own modules: they are no part of the public face of `aevb.distributions`.
 from aevb.distributions import Distribution
@@ -21,13 +21,15 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
+    as_floats,
     log_joint_of,
     posterior_and_prior,
     posterior_of,
     prior_of,
 )
 
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows, take
 
 # Bandwidths to choose from, as multiples of Scott's.
 _FACTORS = np.exp((np.arange(10) - 5) / 2)
@@ -97,7 +99,7 @@ class HarmonicSettings:
 def harmonic_log_likelihood(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     settings: HarmonicSettings | None = None,
     *,
@@ -157,17 +159,15 @@ def harmonic_log_likelihood(
     settings = settings or HarmonicSettings()
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if len(rows):
-        _check_latents(generative, recognition, [jnp.asarray(rows[i]).astype(float) for i in (0, -1)])
+    if length(rows):
+        _check_latents(generative, recognition, [as_floats(take(rows, i)) for i in (0, -1)])
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
     )
     return Harmonic(*found)
 
 
-def _check_latents(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, some: list[Array]
-) -> None:
+def _check_latents(generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, some: list[X]) -> None:
     """Raise if chains cannot move where the latents are. An encoder whose support moves is seen between two rows."""
     for x in some:
         q = p = posterior_of(recognition, x)
@@ -187,9 +187,9 @@ def _check_latents(
             )
 
 
-def _support_of(generative: Any, recognition: AbstractRecognitionModel, x: Array) -> Distribution:
+def _support_of(generative: Any, recognition: AbstractRecognitionModel, x: X) -> Distribution:
     """A distribution with the support of z."""
-    return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
+    return prior_of(generative, x) if isinstance(generative, AbstractPriorLikelihood) else posterior_of(recognition, x)
 
 
 # --- one row ----------------------------------------------------------------------------------------------------------
@@ -198,9 +198,9 @@ def _support_of(generative: Any, recognition: AbstractRecognitionModel, x: Array
 @functools.cache  # one function object per setting, so that it is compiled once
 def _row_function(s: HarmonicSettings) -> Callable[..., Any]:
     def harmonic_of_row(
-        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+        generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
     ) -> tuple[Array, Array, Array, Array]:
-        x = row.astype(float)
+        x = as_floats(row)
 
         def chain(key: PRNGKeyArray) -> Chain:
             start_key, key = jax.random.split(key)

@@ -9,13 +9,19 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, log_joint_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    X,
+    as_floats,
+    log_joint_of,
+)
 
 from ._proposal import PATTERN, Proposal, make_proposal
 from ._psis import TAIL, pareto_khat
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows
 
 # So many log-weights of a row are held at once; above it, they are folded into the sums and forgotten.
 SAMPLES_AT_ONCE = 8192
@@ -47,7 +53,7 @@ class ImportanceSampling(NamedTuple):
 def importance_sampling(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     num_samples: int = 1000,
@@ -103,7 +109,7 @@ def importance_sampling(
 def log_likelihood(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     num_samples: int = 100,
@@ -144,10 +150,10 @@ def _sample(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     start = 0 if more_of is None else more_of.num_samples
-    if more_of is not None and (start >= num_samples or len(more_of.largest) != len(rows)):
+    if more_of is not None and (start >= num_samples or len(more_of.largest) != length(rows)):
         raise ValueError(
             f"going on from {start} samples of {len(more_of.largest)} rows needs the same rows and more samples, got "
-            f"{num_samples} samples of {len(rows)} rows"
+            f"{num_samples} samples of {length(rows)} rows"
         )
     missing = num_samples - start
     num_runs = math.ceil(missing / SAMPLES_AT_ONCE)
@@ -172,9 +178,9 @@ def _row_function(num_chunks: int, chunk_size: int, tail: int, proposal: str) ->
         recognition: AbstractRecognitionModel,
         span: Array,
         key: PRNGKeyArray,
-        row: Array,
+        row: X,
     ) -> tuple[Array, Array, Array, Array]:
-        x = row.astype(float)
+        x = as_floats(row)
         q0 = make_proposal(generative, recognition, x, key, proposal)
 
         def log_weight(k: Array) -> Float[Array, ""]:

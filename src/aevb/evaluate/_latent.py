@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from aevb.distributions import (
     kl_divergence,
@@ -23,19 +23,23 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
+    as_floats,
     log_prior_of,
     posterior_and_prior,
     posterior_of,
     prior_of,
 )
 
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows, take
 from ._summary import Mean, mean
 
 # A dimension is active if Var_x[E_q(z_j|x)[z_j]] is above this share of the prior's variance.
 ACTIVE = 0.01
 # Draws of z per row where the KL has no closed form. Rows differ more than that.
 _KL_DRAWS = 32
+# Rows whose p(z | given) are looked at.
+_PRIOR_ROWS = 100
 # Densities q(z_i | x_j) that are computed at once, which bounds the memory.
 _PAIRS = 50_000
 
@@ -86,7 +90,7 @@ class LatentDiagnostics(NamedTuple):
 def latent_diagnostics(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     num_aggregate: int = 2000,
@@ -157,8 +161,8 @@ def latent_diagnostics(
         raise ValueError(
             f"num_aggregate must be at least 2 and batch_size at least 1, got {num_aggregate} and {batch_size}"
         )
-    if len(rows) < 2:
-        raise ValueError(f"variances over rows need at least 2 rows, got {len(rows)}")
+    if length(rows) < 2:
+        raise ValueError(f"variances over rows need at least 2 rows, got {length(rows)}")
     if not isinstance(generative, AbstractPriorLikelihood):
         raise UnavailableError(
             f"the KL to the prior needs prior(), but {type(generative).__name__} has only log_joint; derive it from "
@@ -166,7 +170,7 @@ def latent_diagnostics(
         )
     models = (generative, recognition)
     kl_key, choice_key, draw_key = jax.random.split(key, 3)
-    x = jnp.asarray(rows[0]).astype(float)
+    x = as_floats(take(rows, 0))
     analytic, by_dimension = _has_closed_form(kl_divergence, *models, x), _has_closed_form(kl_per_dimension, *models, x)
     found: _OfRow = map_rows(_row_function(analytic, by_dimension), models, rows, kl_key, batch_size=batch_size)
     if not np.isfinite(found.kl).all():
@@ -176,26 +180,27 @@ def latent_diagnostics(
             "or the encoder overflows; give the two the same support"
         )
 
-    if len(rows) > num_aggregate:
-        chosen = jax.random.choice(choice_key, len(rows), (num_aggregate,), replace=False)
-        rows = rows[np.sort(np.asarray(chosen))]
-    n = len(rows)
+    every = rows
+    if length(rows) > num_aggregate:
+        chosen = jax.random.choice(choice_key, length(rows), (num_aggregate,), replace=False)
+        rows = take(rows, np.sort(np.asarray(chosen)))
+    n = length(rows)
     z, log_q, log_p = map_rows(_draw, models, rows, draw_key, batch_size=batch_size)
-    aggregate = _log_aggregate(recognition, jnp.asarray(rows), z, max(1, _PAIRS // n))
+    aggregate = _log_aggregate(recognition, jax.tree.map(jnp.asarray, rows), z, max(1, _PAIRS // n))
     own_in, own_out = (np.asarray(log_density, np.float64) for log_density in aggregate)
     log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
 
     locs = np.asarray(found.loc, np.float64)
     variance = locs.var(axis=0, ddof=1)
-    _, prior_scale = _flat_location_and_scale(prior_of(generative))
+    prior_scale = _prior_scale(generative, every)
     return LatentDiagnostics(
         kl=mean(found.kl),
         kl_is_analytic=analytic,
         kl_per_dimension=None if found.per_dimension is None else found.per_dimension.mean(axis=0, dtype=np.float64),
         variance_of_mean=variance,
         scale=found.scale.mean(axis=0, dtype=np.float64),
-        prior_scale=np.asarray(prior_scale, np.float64),
-        active=variance > ACTIVE * np.asarray(prior_scale, np.float64) ** 2,
+        prior_scale=prior_scale,
+        active=variance > ACTIVE * prior_scale**2,
         correlation=_correlation(locs),
         mutual_information=Bounds(_mean(log_q - own_in), _mean(log_q - own_out)),
         mutual_information_limit=float(np.log(n)),
@@ -217,9 +222,9 @@ class _OfRow(NamedTuple):
 @functools.cache  # one function object per setting, so that it is compiled once
 def _row_function(analytic: bool, by_dimension: bool) -> Callable[..., Any]:
     def of_row(
-        generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+        generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
     ) -> _OfRow:
-        q, prior = posterior_and_prior(generative, recognition, row.astype(float))
+        q, prior = posterior_and_prior(generative, recognition, as_floats(row))
         if analytic:
             kl = kl_divergence(q, prior)
         else:
@@ -232,30 +237,31 @@ def _row_function(analytic: bool, by_dimension: bool) -> Callable[..., Any]:
 
 
 def _draw(
-    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
 ) -> tuple[Array, Array, Array]:
     """z ~ q(z | x), log q(z | x) in the way that `_log_aggregate` computes it, and log p(z)."""
-    q = posterior_of(recognition, row.astype(float))
+    x = as_floats(row)
+    q = posterior_of(recognition, x)
     z = q.sample(key)
-    return z, q.log_prob(z), log_prior_of(generative, z)
+    return z, q.log_prob(z), log_prior_of(generative, x, z)
 
 
 @eqx.filter_jit
 def _log_aggregate(
-    recognition: AbstractRecognitionModel, rows: Array, z: Float[Array | np.ndarray, "N *z"], chunk_size: int
+    recognition: AbstractRecognitionModel, rows: Rows, z: Float[Array | np.ndarray, "N *z"], chunk_size: int
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """log q_in(z_i) and log q_out(z_i), the mixtures over all rows x_j and over those with j != i, `chunk_size` rows
     at a time.
     """
-    n = len(rows)
+    n = length(rows)
     index = jnp.arange(-(-n // chunk_size) * chunk_size).reshape(-1, chunk_size)
     z = jnp.asarray(z)
 
-    def densities(row: Array) -> Float[Array, " N"]:
-        return posterior_of(recognition, row.astype(float)).log_prob(z)  # made anew inside
+    def densities(row: X) -> Float[Array, " N"]:
+        return posterior_of(recognition, as_floats(row)).log_prob(z)  # made anew inside
 
     def add_chunk(totals: tuple[Array, Array], j: Array) -> tuple[tuple[Array, Array], None]:
-        each = jax.vmap(densities)(rows[jnp.minimum(j, n - 1)])
+        each = jax.vmap(densities)(take(rows, jnp.minimum(j, n - 1)))
         each = jnp.where(j[:, None] < n, each, -jnp.inf)  # what fills up the last chunk weighs nothing
         others = jnp.where(j[:, None] == jnp.arange(n), -jnp.inf, each)
         parts = (jax.nn.logsumexp(each, axis=0), jax.nn.logsumexp(others, axis=0))
@@ -267,7 +273,7 @@ def _log_aggregate(
 
 
 def _has_closed_form(
-    divergence: Any, generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: Array
+    divergence: Any, generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: X
 ) -> bool:
     """A trace by shapes, nothing is computed."""
 
@@ -280,6 +286,16 @@ def _has_closed_form(
     except UnavailableError:
         return False
     return True
+
+
+def _prior_scale(generative: AbstractPriorLikelihood, rows: Rows) -> Float[np.ndarray, " J"]:
+    """Standard deviation of p(z_j); of p(z_j | given) the mean over some rows."""
+
+    def scale(row: X) -> Array:
+        return _flat_location_and_scale(prior_of(generative, as_floats(row)))[1]
+
+    some = take(rows, slice(_PRIOR_ROWS if generative.is_conditional else 1))
+    return np.asarray(jax.lax.map(scale, jax.tree.map(jnp.asarray, some)), np.float64).mean(axis=0)
 
 
 def _flat_location_and_scale(distribution: Any) -> tuple[Float[Array, " J"], Float[Array, " J"]]:

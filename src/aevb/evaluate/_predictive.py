@@ -15,11 +15,14 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
-    likelihood_of,
+    X,
+    as_floats,
+    given_of,
+    likelihood_given,
     posterior_of,
 )
 
-from ._rows import map_rows
+from ._rows import Rows, length, map_rows, take
 
 Kind = Literal["posterior", "prior"]
 Statistic = Callable[[np.ndarray], float]
@@ -106,7 +109,7 @@ class PredictiveCheck(NamedTuple):
 def posterior_predictive_check(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     statistics: Mapping[str, Statistic] | None = None,
@@ -131,7 +134,7 @@ def posterior_predictive_check(
     Args:
         generative: p(x, z); for the kind "posterior" with a `likelihood`. With a VampPrior, tied.
         recognition: q(z | x); not used by the kind "prior".
-        rows: x as the models see it, N of them.
+        rows: x as the models see it, N of them. Of a conditional model the statistics are those of what is observed.
         key: replicate r uses fold_in(key, r), and its row i fold_in of that and i.
         statistics: by name: functions of an (N, D) NumPy matrix (of all of x's axes made one) that return a number.
             None: `STATISTICS`: mean, sd, sd of the rows' sums, share of zeros, min, max, mean absolute correlation of
@@ -162,26 +165,29 @@ def posterior_predictive_check(
         raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if num_replicates < 1:
         raise ValueError(f"num_replicates must be at least 1, got {num_replicates}")
-    if len(rows) == 0:
+    if length(rows) == 0:
         raise ValueError("there are 0 rows to check")
     if (stored is None) != (inverse is None):
         raise ValueError("stored rows and the inverse that gives replicates their units go together; give both")
-    if stored is not None and len(stored) != len(rows):
-        raise ValueError(f"{len(stored)} stored rows for {len(rows)} rows")
+    if stored is not None and len(stored) != length(rows):
+        raise ValueError(f"{len(stored)} stored rows for {length(rows)} rows")
     if kind == "posterior" and not isinstance(generative, AbstractPriorLikelihood):
         raise UnavailableError(
             f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
             "draw it from; derive it from AbstractPriorLikelihood, or use kind='prior'"
         )
-    shape = eqx.filter_eval_shape(generative.sample, jax.random.key(0))[0].shape
-    if shape != np.shape(rows)[1:]:
-        raise ValueError(f"the model makes x of shape {shape}, and the rows have shape {np.shape(rows)[1:]}")
+    of_data = _observed_rows(generative, rows)
+    made = eqx.filter_eval_shape(_ancestral_row, generative, recognition, jax.random.key(0), take(rows, 0))
+    if not (isinstance(of_data, np.ndarray | Array) and isinstance(made, jax.ShapeDtypeStruct)):
+        raise UnavailableError("statistics are those of one array of what is observed, and here it is a structure")
+    if made.shape != np.shape(of_data)[1:]:
+        raise ValueError(f"the model makes x of shape {made.shape}, and the rows have shape {np.shape(of_data)[1:]}")
     chosen = STATISTICS if statistics is None else statistics
     if not chosen:
         raise ValueError("there are 0 statistics to compute; give one or more by name, or None for the usual ones")
     fn = _replicate_row if kind == "posterior" else _ancestral_row
 
-    data = np.asarray(rows, jnp.result_type(float)) if stored is None else stored
+    data = np.asarray(of_data, jnp.result_type(float)) if stored is None else stored
     observed = _compute(chosen, data, "the data")
     replicated = np.empty((num_replicates, len(chosen)))
     for r in range(num_replicates):
@@ -196,21 +202,33 @@ def posterior_predictive_check(
 
 
 def _replicate_row(
-    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
 ) -> Float[Array, "*x"]:
     z_key, x_key = jax.random.split(key)
-    z = posterior_of(recognition, row.astype(float)).sample(z_key)
-    return likelihood_of(generative, z).sample(x_key).astype(float)
+    x = as_floats(row)
+    z = posterior_of(recognition, x).sample(z_key)
+    return as_floats(likelihood_given(generative, z, *given_of(generative, x)).sample(x_key))
 
 
 def _ancestral_row(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: Array
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
 ) -> Float[Array, "*x"]:
-    return generative.sample(key)[0].astype(float)
+    return _observed(generative, as_floats(generative.sample(key, *given_of(generative, as_floats(row)))[0]))
+
+
+def _observed(generative: AbstractGenerativeModel, x: X) -> Any:
+    return generative.split(x)[0] if isinstance(generative, AbstractPriorLikelihood) else x
+
+
+def _observed_rows(generative: AbstractGenerativeModel, rows: Rows) -> Any:
+    """What of each row the model is a distribution over: the rows themselves, if nothing is given."""
+    if isinstance(generative, AbstractPriorLikelihood) and generative.is_conditional:
+        return jax.device_get(jax.vmap(lambda row: _observed(generative, row))(rows))
+    return rows
 
 
 def _compute(statistics: Mapping[str, Statistic], rows: np.ndarray, whose: str) -> Float[np.ndarray, " S"]:
-    matrix = rows.reshape(len(rows), -1)
+    matrix = rows.reshape(length(rows), -1)
     values = np.array([float(statistic(matrix)) for statistic in statistics.values()])
     if not np.all(np.isfinite(values)):
         name = list(statistics)[int(np.argmin(np.isfinite(values)))]

@@ -19,6 +19,7 @@ from aevb.models import (
     AbstractRecognitionModel,
     FlowRecognition,
     InverseAutoregressiveFlow,
+    X,
     log_prior_of,
     posterior_of,
     prior_of,
@@ -47,7 +48,7 @@ class Mixture(NamedTuple):
 
 
 def proposal_components(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Float[Array, "*x"]
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: X
 ) -> tuple[str, ...]:
     """What the defensive proposal is a mixture of for these models: "encoder", and "widened" and "prior" if possible.
 
@@ -73,7 +74,7 @@ def proposal_components(
 
 
 def _pattern(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: Array, proposal: str
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, x: X, proposal: str
 ) -> tuple[int, ...]:
     """`PATTERN` without the components that these models have not got."""
     q = posterior_of(recognition, x)
@@ -83,19 +84,19 @@ def _pattern(
     has_prior = isinstance(generative, AbstractPriorLikelihood)
     absent = set() if has_prior else {PRIOR}
     try:
-        unconstrained(_support_of(generative, q))
+        unconstrained(_support_of(generative, x, q))
     except UnavailableError:
         absent |= {WIDER, WIDEST}
     return tuple(kind for kind in PATTERN if kind not in absent)
 
 
-def _support_of(generative: Any, q: Distribution) -> Distribution:
+def _support_of(generative: Any, x: X, q: Distribution) -> Distribution:
     """A distribution with the support of z: q's own may be a part of it, which moves from row to row."""
-    return prior_of(generative) if isinstance(generative, AbstractPriorLikelihood) else q
+    return prior_of(generative, x) if isinstance(generative, AbstractPriorLikelihood) else q
 
 
 def make_proposal(
-    generative: Any, recognition: AbstractRecognitionModel, x: Float[Array, "*x"], key: PRNGKeyArray, proposal: str
+    generative: Any, recognition: AbstractRecognitionModel, x: X, key: PRNGKeyArray, proposal: str
 ) -> Mixture:
     r"""q0(z) = sum_c a_c q_c(z), of which sample k comes from component c(k), in turn, beginning anywhere.
 
@@ -112,7 +113,7 @@ def make_proposal(
     log_shares = {int(kind): float(np.log(count / len(pattern))) for kind, count in zip(kinds, counts, strict=True)}
 
     def in_space() -> Any:
-        return unconstrained(_support_of(generative, posterior_of(recognition, x)))
+        return unconstrained(_support_of(generative, x, posterior_of(recognition, x)))
 
     centre, factors = jnp.zeros(()), {}
     if WIDER in log_shares:
@@ -143,14 +144,14 @@ def make_proposal(
                 z = jnp.where((kind == c) & exists, value, z)
                 lost = lost | ((kind == c) & ~exists)
         if PRIOR in log_shares:
-            z = jnp.where(kind == PRIOR, prior_of(generative).sample(key), z)
+            z = jnp.where(kind == PRIOR, prior_of(generative, x).sample(key), z)
         # A draw of q outside of the prior's support, where p(x, z) is zero, has nothing to stretch, and one that floats
         # could not hold was drawn with another density than that of the point where it is held: they weigh nothing.
         return z, jnp.where(lost, jnp.inf, log_prob(z))
 
     def log_density(kind: int, z: Array) -> Float[Array, ""]:
         if kind == PRIOR:
-            return log_prior_of(generative, z)
+            return log_prior_of(generative, x, z)
         q = posterior_of(recognition, x)
         if kind == ENCODER:
             return q.log_prob(z)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
 from aevb.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent
 
@@ -19,12 +19,14 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
-    likelihood_of,
+    as_floats,
+    likelihood_given,
     log_likelihood_of,
-    prior_of,
+    prior_given,
 )
 
 from ._importance import log_likelihood
+from ._rows import Rows, length, take
 
 # Points of a tile along each axis, and of the first grid: at least so many, and at most, by the number of axes.
 _TILE = {1: 32, 2: 16}
@@ -65,7 +67,7 @@ def has_quadrature(generative: AbstractGenerativeModel) -> bool:
 
 def quadrature_log_likelihood(
     generative: AbstractGenerativeModel,
-    rows: Real[Array | np.ndarray, "N *x"],
+    rows: Rows,
     recognition: AbstractRecognitionModel | None = None,
     *,
     tolerance: float = 1e-3,
@@ -112,10 +114,13 @@ def quadrature_log_likelihood(
     """
     if not tolerance > 0:
         raise ValueError(f"tolerance must be a positive number of nats, got {tolerance}")
-    if not len(rows):
+    if not length(rows):
         raise ValueError("there are 0 rows to evaluate")
     grid = _make_grid(generative)
-    parts = [_integrate(generative, grid, rows[i : i + _BLOCK], tolerance) for i in range(0, len(rows), _BLOCK)]
+    parts = [
+        _integrate(generative, grid, take(rows, slice(i, i + _BLOCK)), tolerance)
+        for i in range(0, length(rows), _BLOCK)
+    ]
     log_p, error = (np.concatenate(part) for part in zip(*parts, strict=True))
     if recognition is not None:
         key = jax.random.key(0)
@@ -146,9 +151,14 @@ def _axes(generative: AbstractGenerativeModel) -> int:
             f"quadrature needs a model with a prior() and a likelihood(), but {type(generative).__name__} has "
             "log_joint() alone; use importance sampling"
         )
+    if generative.is_conditional:
+        raise UnavailableError(
+            f"quadrature has one grid for all rows, and p(z) of {type(generative).__name__} is given a part of each "
+            "row; use importance sampling"
+        )
 
     def draw(model: AbstractPriorLikelihood) -> Array:
-        p = prior_of(model)
+        p = prior_given(model)
         return unconstrained(p).inverse(p.sample(jax.random.key(0)))
 
     k = int(eqx.filter_eval_shape(draw, generative).size)
@@ -163,7 +173,7 @@ def _axes(generative: AbstractGenerativeModel) -> int:
 @eqx.filter_jit
 def _draws(generative: AbstractPriorLikelihood, keys: Array) -> Float[Array, "n k"]:
     def draw(key: Array) -> Array:
-        p = prior_of(generative)
+        p = prior_given(generative)
         return unconstrained(p).inverse(p.sample(key)).ravel()
 
     return jax.vmap(draw)(keys)
@@ -173,7 +183,7 @@ def _place(
     generative: AbstractPriorLikelihood, t: Float[Array, " k"], centre: Array, scale: Array
 ) -> tuple[Array, Float[Array, ""]]:
     """z of a point t, and log p(z) + log |det dz/dt|."""
-    p = prior_of(generative)
+    p = prior_given(generative)
     to = unconstrained(p)
     shape = jax.eval_shape(lambda key: to.inverse(p.sample(key)), jax.random.key(0)).shape
     u = (centre + scale * jnp.sinh(t)).reshape(shape)
@@ -227,7 +237,7 @@ def _make_grid(generative: AbstractGenerativeModel) -> _Grid:
 @eqx.filter_jit
 def _of_tile(
     generative: AbstractPriorLikelihood,
-    x: Real[Array, "N *x"],
+    x: Rows,
     index: Array,
     t: Float[Array, "P k"],
     centre: Array,
@@ -239,7 +249,7 @@ def _of_tile(
     neighbour, along each axis. For f = -r^2 / 2 s^2 that is an upper bound of its peak within 2.4 steps of it.
     """
     z, log_p = jax.vmap(lambda t: _place(generative, t, centre, scale))(t)
-    f = jnp.where(log_p == -jnp.inf, -jnp.inf, _log_likelihoods(generative, x[index].astype(float), z) + log_p)
+    f = jnp.where(log_p == -jnp.inf, -jnp.inf, _log_likelihoods(generative, as_floats(take(x, index)), z) + log_p)
     k = t.shape[1]
     n = round(len(t) ** (1 / k))
     f = f.reshape(-1, *(n,) * k)
@@ -258,14 +268,13 @@ def _of_tile(
     return jnp.stack([of_parts(f), of_parts(could_be)], axis=-1)
 
 
-def _log_likelihoods(
-    generative: AbstractPriorLikelihood, x: Float[Array, "R *x"], z: Float[Array, "P *z"]
-) -> Float[Array, "R P"]:
+def _log_likelihoods(generative: AbstractPriorLikelihood, x: Rows, z: Float[Array, "P *z"]) -> Float[Array, "R P"]:
     """log p(x | z) of every row and point: x . eta - a, a product of matrices, where the family is of this form."""
-    if type(_innermost(likelihood_of(generative, z[0]))) in (Bernoulli, ContinuousBernoulli):
+    whole = type(generative).log_likelihood is AbstractPriorLikelihood.log_likelihood  # not a part of x, say
+    if whole and type(_innermost(likelihood_given(generative, z[0]))) in (Bernoulli, ContinuousBernoulli):
 
         def linear(z: Array) -> tuple[Array, Array]:
-            d = likelihood_of(generative, z)
+            d = likelihood_given(generative, z)
             eta = _innermost(d).logits
             return jnp.broadcast_to(eta, x.shape[1:]).ravel(), -log_likelihood_of(generative, jnp.zeros_like(x[0]), z)
 
@@ -321,7 +330,7 @@ def _runs(tile: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """log p(x) and its error of each row."""
-    n, k, x = len(rows), len(grid.low), jnp.asarray(rows)
+    n, k, x = length(rows), len(grid.low), jax.tree.map(jnp.asarray, rows)
     eps = float(np.finfo(jnp.result_type(float)).eps)
     children = np.stack(np.meshgrid(*[[0, 1]] * k, indexing="ij"), axis=-1).reshape(-1, k)
     side = grid.size // _TILE[k]

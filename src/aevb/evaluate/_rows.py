@@ -1,31 +1,52 @@
 """Apply a function of one row to every row, in bounded memory, and bring the results to the host."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
 
 # Rows that are on the device at once.
 HOST_CHUNK = 10_000
 
+# N examples: an array of them, or a structure of arrays with N rows each.
+Rows: TypeAlias = PyTree[Shaped[Array | np.ndarray, "..."]]
+
+
+def length(rows: Rows) -> int:
+    """N, the same for every array of a structure.
+
+    Example:
+        >>> length(np.zeros((5, 2))), length((np.zeros((5, 2)), np.zeros(5)))
+        (5, 5)
+    """
+    sizes = {len(leaf) for leaf in jax.tree.leaves(rows)}
+    if len(sizes) != 1:
+        raise ValueError(f"all arrays of the rows must have one length, got {sorted(sizes)}")
+    return sizes.pop()
+
+
+def take(rows: Rows, index: Any) -> Any:
+    """Some of the rows, or one of them: indexing of each array."""
+    return jax.tree.map(lambda leaf: leaf[index], rows)
+
 
 @eqx.filter_jit
-def _map_chunk(fn: Callable[..., Any], args: Any, rows: Array, index: Array, key: PRNGKeyArray, batch_size: int) -> Any:
-    def one(item: tuple[Array, Array]) -> Any:
+def _map_chunk(fn: Callable[..., Any], args: Any, rows: Any, index: Array, key: PRNGKeyArray, batch_size: int) -> Any:
+    def one(item: tuple[Any, Array]) -> Any:
         row, i = item
         return fn(*args, jax.random.fold_in(key, i), row)
 
-    return jax.lax.map(one, (rows, index), batch_size=min(batch_size, rows.shape[0]))
+    return jax.lax.map(one, (rows, index), batch_size=min(batch_size, len(index)))
 
 
 def map_rows(
     fn: Callable[..., Any],
     args: Any,
-    rows: np.ndarray | Array,
+    rows: Rows,
     key: PRNGKeyArray,
     *,
     batch_size: int,
@@ -42,7 +63,7 @@ def map_rows(
         fn: pure function of one row that returns a pytree of arrays. Give the same function object at each call, or
             it is compiled anew.
         args: arguments that all rows share (models, say).
-        rows: (N, ...), N >= 1.
+        rows: N >= 1 of them.
         key: for all rows.
         batch_size: rows at once, which bounds the memory.
         first_row: where `rows` begins in the data set that it is a part of.
@@ -53,9 +74,9 @@ def map_rows(
     """
     parts = []
     size = HOST_CHUNK if rows_at_once is None else min(rows_at_once, HOST_CHUNK)
-    for start in range(0, len(rows), size):
-        chunk = jnp.asarray(rows[start : start + size])
-        index = jnp.arange(len(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
+    for start in range(0, length(rows), size):
+        chunk = jax.tree.map(jnp.asarray, take(rows, slice(start, start + size)))
+        index = jnp.arange(length(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
         parts.append(jax.device_get(_map_chunk(fn, args, chunk, index, key, batch_size)))
     if not parts:
         raise ValueError("there are 0 rows to evaluate")

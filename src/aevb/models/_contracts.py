@@ -6,81 +6,122 @@ when it runs.
 """
 
 import abc
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Real
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
 from aevb.distributions import Distribution, has_point_mass
 from aevb.errors import UnavailableError
+
+# One example: an array, or any structure of arrays, such as (observed, given) in a conditional model.
+X: TypeAlias = PyTree[Array | np.ndarray]
 
 
 class AbstractGenerativeModel(eqx.Module):
     """The generative model p_theta(x, z) of ONE example. All that estimator A asks for."""
 
     @abc.abstractmethod
-    def log_joint(self, x: Float[Array, "*x"], z: Float[Array, "*z"]) -> Float[Array, ""]:
+    def log_joint(self, x: X, z: Float[Array, "*z"]) -> Float[Array, ""]:
         """log p_theta(x, z) = log p(x | z) + log p(z), in nats."""
 
     @abc.abstractmethod
-    def sample(self, key: PRNGKeyArray) -> tuple[Real[Array, "*x"], Float[Array, "*z"]]:
+    def sample(self, key: PRNGKeyArray, *given: Any) -> tuple[X, Float[Array, "*z"]]:
         """An ancestral sample: z ~ p(z), then x ~ p(x | z). Returns (x, z)."""
 
 
 class AbstractPriorLikelihood(AbstractGenerativeModel):
-    """A generative model in two parts, p(z) and p(x | z). What estimator B adds to estimator A's needs."""
+    """A generative model in two parts, p(z) and p(x | z). What estimator B adds to estimator A's needs.
+
+    A conditional model, p(x | z, c) p(z | c), is one that says what of an example is given: `split` takes an example
+    apart, and `prior(c)` and `likelihood(z, c)` are handed what is given. The recognition model sees the whole example.
+    """
 
     @abc.abstractmethod
-    def prior(self) -> Distribution:
-        """p_theta(z), with the latent's shape as its event shape."""
+    def prior(self, *given: Any) -> Distribution:
+        """p_theta(z | given), with the latent's shape as its event shape."""
 
     @abc.abstractmethod
-    def likelihood(self, z: Float[Array, "*z"]) -> Distribution:
-        """p_theta(x | z), with the example's shape as its event shape."""
+    def likelihood(self, z: Float[Array, "*z"], *given: Any) -> Distribution:
+        """p_theta(x | z, given), with the shape of what is observed as its event shape."""
 
-    def log_joint(self, x: Float[Array, "*x"], z: Float[Array, "*z"]) -> Float[Array, ""]:
+    def split(self, x: X) -> tuple[PyTree[Array], tuple[Any, ...]]:
+        """(observed, given): nothing is given but where a model says so by a `split` of its own."""
+        return x, ()
+
+    def join(self, observed: PyTree[Array], *given: Any) -> X:
+        """The example that `split` takes apart: (observed, *given), or what is observed where nothing is given."""
+        return (observed, *given) if given else observed
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether something of an example is given."""
+        return type(self).split is not AbstractPriorLikelihood.split
+
+    def log_likelihood(self, x: X, z: Float[Array, "*z"]) -> Float[Array, ""]:
+        """log p(x | z, given), in nats."""
+        observed, given = self.split(x)
+        return _log_density(likelihood_given(self, z, *given), observed, _method(self, "likelihood"), "x")
+
+    def log_joint(self, x: X, z: Float[Array, "*z"]) -> Float[Array, ""]:
         """log p(x | z) + log p(z), in nats."""
-        return log_likelihood_of(self, x, z) + log_prior_of(self, z)
+        return log_likelihood_of(self, x, z) + log_prior_of(self, x, z)
 
-    def sample(self, key: PRNGKeyArray) -> tuple[Real[Array, "*x"], Float[Array, "*z"]]:
-        """An ancestral sample (x, z)."""
+    def sample(self, key: PRNGKeyArray, *given: Any) -> tuple[X, Float[Array, "*z"]]:
+        """An ancestral sample (x, z), given what is given."""
         z_key, x_key = jax.random.split(key)
-        z = prior_of(self).sample(z_key)
-        return likelihood_of(self, z).sample(x_key), z
+        z = prior_given(self, *given).sample(z_key)
+        return self.join(likelihood_given(self, z, *given).sample(x_key), *given), z
 
 
 class AbstractRecognitionModel(eqx.Module):
     """The recognition model q_phi(z | x), the probabilistic encoder, of ONE example."""
 
     @abc.abstractmethod
-    def posterior(self, x: Float[Array, "*x"]) -> Distribution:
+    def posterior(self, x: X) -> Distribution:
         """q_phi(z | x), with the latent's shape as its event shape."""
 
 
 # --- what a model is asked, and what it must answer -------------------------------------------------------------------
 
 
-def prior_of(generative: AbstractPriorLikelihood) -> Distribution:
-    """p(z) of a model in two parts.
+def as_floats(x: X) -> X:
+    """An example as the models see it: every leaf as floats."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(float), x)
+
+
+def given_of(generative: AbstractGenerativeModel, x: X) -> tuple[Any, ...]:
+    """What of an example is given; nothing but in a conditional model."""
+    return generative.split(x)[1] if isinstance(generative, AbstractPriorLikelihood) else ()
+
+
+def prior_given(generative: AbstractPriorLikelihood, *given: Any) -> Distribution:
+    """p(z | given) of a model in two parts.
 
     Raises:
         ValueError: it is several distributions, not one over the whole of z.
     """
-    return _one_distribution(generative.prior(), _method(generative, "prior"), "z")
+    return _one_distribution(generative.prior(*given), _method(generative, "prior"), "z")
 
 
-def likelihood_of(generative: AbstractPriorLikelihood, z: Real[Array, "*z"]) -> Distribution:
-    """p(x | z) of a model in two parts.
+def likelihood_given(generative: AbstractPriorLikelihood, z: Real[Array, "*z"], *given: Any) -> Distribution:
+    """p(x | z, given) of a model in two parts.
 
     Raises:
         ValueError: it is several distributions, not one over the whole of x.
     """
-    return _one_distribution(generative.likelihood(z), _method(generative, "likelihood"), "x")
+    return _one_distribution(generative.likelihood(z, *given), _method(generative, "likelihood"), "x")
 
 
-def posterior_of(recognition: AbstractRecognitionModel, x: Real[Array, "*x"]) -> Distribution:
+def prior_of(generative: AbstractPriorLikelihood, x: X) -> Distribution:
+    """p(z), or p(z | given) for what is given in x: `prior_given`."""
+    return prior_given(generative, *given_of(generative, x))
+
+
+def posterior_of(recognition: AbstractRecognitionModel, x: X) -> Distribution:
     """q(z | x).
 
     Raises:
@@ -98,14 +139,14 @@ def posterior_of(recognition: AbstractRecognitionModel, x: Real[Array, "*x"]) ->
 
 
 def posterior_and_prior(
-    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: Real[Array, "*x"]
+    generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: X
 ) -> tuple[Distribution, Distribution]:
     """q(z | x) and p(z), to be compared with each other.
 
     Raises:
         ValueError: one of them is several distributions, or they are over z of different shapes.
     """
-    q, p = posterior_of(recognition, x), prior_of(generative)
+    q, p = posterior_of(recognition, x), prior_of(generative, x)
     if q.event_shape != p.event_shape:
         raise ValueError(
             f"{_method(recognition, 'posterior')} is over z of shape {q.event_shape}, but "
@@ -114,27 +155,25 @@ def posterior_and_prior(
     return q, p
 
 
-def log_prior_of(generative: AbstractPriorLikelihood, z: Real[Array, "*z"]) -> Float[Array, ""]:
-    """log p(z), in nats: one number.
+def log_prior_of(generative: AbstractPriorLikelihood, x: X, z: Real[Array, "*z"]) -> Float[Array, ""]:
+    """log p(z), or log p(z | given) for what is given in x, in nats: one number.
 
     Raises:
         ValueError: the prior is not over z of this shape, or its log-density is not one number.
     """
-    return _log_density(prior_of(generative), z, _method(generative, "prior"), "z")
+    return _log_density(prior_of(generative, x), z, _method(generative, "prior"), "z")
 
 
-def log_likelihood_of(
-    generative: AbstractPriorLikelihood, x: Real[Array, "*x"], z: Real[Array, "*z"]
-) -> Float[Array, ""]:
+def log_likelihood_of(generative: AbstractPriorLikelihood, x: X, z: Real[Array, "*z"]) -> Float[Array, ""]:
     """log p(x | z), in nats: one number.
 
     Raises:
         ValueError: the likelihood is not over x of this shape, or its log-density is not one number.
     """
-    return _log_density(likelihood_of(generative, z), x, _method(generative, "likelihood"), "x")
+    return one_number(generative.log_likelihood(x, z), _method(generative, "log_likelihood"))
 
 
-def log_joint_of(generative: AbstractGenerativeModel, x: Real[Array, "*x"], z: Real[Array, "*z"]) -> Float[Array, ""]:
+def log_joint_of(generative: AbstractGenerativeModel, x: X, z: Real[Array, "*z"]) -> Float[Array, ""]:
     """log p(x, z), in nats: one number.
 
     Raises:
@@ -168,7 +207,12 @@ def one_number(value: Array, what: str, shape: tuple[int, ...] = ()) -> Float[Ar
     return jnp.asarray(value)
 
 
-def _log_density(p: Distribution, value: Array, what: str, name: str) -> Float[Array, ""]:
+def _log_density(p: Distribution, value: Any, what: str, name: str) -> Float[Array, ""]:
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise TypeError(
+            f"{what} is a distribution over one array, but {name} is {type(value).__name__}; write a split(x) that "
+            "takes out what is observed, or a log_likelihood(x, z) of the model's own"
+        )
     if p.event_shape != jnp.shape(value):
         raise ValueError(
             f"{what} is over {name} of shape {p.event_shape}, but {name} has shape {jnp.shape(value)}; give the two "

@@ -13,7 +13,7 @@ from aevb.estimators import AbstractEstimator, minibatch_bound
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, MixturePrior, VampPrior, tie, untie
 
 from ._algorithm import Algorithm, Batch, TrainState
-from ._ascent import Outcome, Pair, Prepare, as_float, gradient_steps, prepared_rows
+from ._ascent import Outcome, Pair, Prepare, as_stored, gradient_steps, prepared_rows
 from ._objective import FreeBits, free_bits_kl
 
 _NO_WEIGHTS = (MixturePrior, VampPrior)  # their arrays are points in the spaces of x and z
@@ -26,7 +26,7 @@ def aevb(
     optimizer: optax.GradientTransformation,
     *,
     num_examples: int,
-    prepare: Prepare = as_float,
+    prepare: Prepare = as_stored,
     parameter_prior: bool = False,
     kl_weight: Callable[[Int[Array, ""]], Float[Array, ""]] | None = None,
     free_bits: FreeBits | None = None,

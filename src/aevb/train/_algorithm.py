@@ -11,7 +11,7 @@ from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
 class Batch(NamedTuple):
     """Rows as stored, and their index in the data set, from which each row's noise is derived."""
 
-    rows: Array  # (M, D)
+    rows: PyTree[Array]  # M of them: each array has M rows
     indices: Int[Array, " M"]
 
 

@@ -1,7 +1,7 @@
 """What the algorithms share: the noise of a step, and a step along a stochastic gradient, skipped if not finite."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from aevb.estimators import AbstractEstimator, Estimate
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, as_floats
 
 from ._algorithm import Batch, Metrics, TrainState
 
 Pair = tuple[AbstractGenerativeModel, AbstractRecognitionModel]
-Prepare = Callable[[Array, Array], Float[Array, " D"]]
+Prepare = Callable[[Array, Any], X]
 
 
 class Outcome(NamedTuple):
@@ -29,13 +29,13 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Gradients = Callable[[TrainState, Batch], PyTree[Array]]
 
 
-def as_float(key: Array, row: Array) -> Float[Array, " D"]:
+def as_stored(key: Array, row: X) -> X:
     """The default preparation of a row: the values as they are stored, as floats. Needs no noise."""
     del key
-    return row.astype(jnp.result_type(float))
+    return as_floats(row)
 
 
-def prepared_rows(state: TrainState, batch: Batch, prepare: Prepare) -> tuple[Float[Array, "M D"], Key[Array, " M"]]:
+def prepared_rows(state: TrainState, batch: Batch, prepare: Prepare) -> tuple[X, Key[Array, " M"]]:
     """The rows as the models see them, and a key for each row's latent noise.
 
     Row i of step t uses noise from `fold_in(fold_in(key, t), i)`, with i its index in the data set.

@@ -14,7 +14,7 @@ from aevb.estimators import AbstractEstimator, minibatch_bound
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, tie, untie
 
 from ._algorithm import Algorithm, Batch, TrainState
-from ._ascent import Outcome, Pair, Prepare, as_float, gradient_steps, prepared_rows
+from ._ascent import Outcome, Pair, Prepare, as_stored, gradient_steps, prepared_rows
 
 
 class ParameterPosterior(NamedTuple):
@@ -55,7 +55,7 @@ def full_vb(
     optimizer: optax.GradientTransformation,
     *,
     num_examples: int,
-    prepare: Prepare = as_float,
+    prepare: Prepare = as_stored,
     prior_scale: float = 1.0,
     init_scale: float = 0.01,
 ) -> Algorithm:

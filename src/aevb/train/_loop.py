@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
 
 from aevb.data import epoch_order
 from aevb.errors import DivergenceError
@@ -17,7 +17,7 @@ from ._algorithm import Algorithm, Batch, Metrics, TrainState
 # So many skipped steps in a row end the run.
 MAX_SKIPPED_IN_A_ROW = 10
 
-CompiledEpoch = Callable[[TrainState, Array, PRNGKeyArray, Int[Array, ""]], tuple[TrainState, Metrics]]
+CompiledEpoch = Callable[[TrainState, Any, PRNGKeyArray, Int[Array, ""]], tuple[TrainState, Metrics]]
 
 
 def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -> CompiledEpoch:
@@ -32,8 +32,9 @@ def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -
         batch_size: M, at most N.
 
     Returns:
-        `epoch(state, rows, order_key, epoch) -> (state, metrics)`. `rows` has shape (N, D) and any dtype; `metrics`
-        has one entry per step. The state that is passed in is donated: its buffers are reused, do not use it again.
+        `epoch(state, rows, order_key, epoch) -> (state, metrics)`. `rows` is an array of any dtype, or a structure of
+        arrays, with N rows each; `metrics` has one entry per step. The state that is passed in is donated: its buffers
+        are reused, do not use it again.
 
     Raises:
         ValueError: M > N or M < 1.
@@ -43,12 +44,12 @@ def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -
     num_full, remainder = divmod(num_examples, batch_size)
 
     def epoch(
-        state: TrainState, rows: Array, order_key: PRNGKeyArray, epoch: Int[Array, ""]
+        state: TrainState, rows: PyTree[Array], order_key: PRNGKeyArray, epoch: Int[Array, ""]
     ) -> tuple[TrainState, Metrics]:
         order = epoch_order(order_key, epoch, num_examples)
 
         def step(state: TrainState, index: Int[Array, " M"]) -> tuple[TrainState, Metrics]:
-            return algorithm.step(state, Batch(rows[index], index))
+            return algorithm.step(state, Batch(_take(rows, index), index))
 
         full = order[: num_full * batch_size].reshape(num_full, batch_size)
         state, metrics = jax.lax.scan(step, state, full)
@@ -58,6 +59,10 @@ def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -
         return state, metrics
 
     return jax.jit(epoch, donate_argnums=0)
+
+
+def _take(rows: PyTree[Array], index: Any) -> PyTree[Array]:
+    return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
 class EpochSummary(NamedTuple):
@@ -81,7 +86,7 @@ class EpochSummary(NamedTuple):
 def epochs(
     algorithm: Algorithm,
     state: TrainState,
-    rows: Array | np.ndarray,
+    rows: PyTree[Shaped[Array | np.ndarray, "..."]],
     *,
     order_key: PRNGKeyArray,
     batch_size: int,
@@ -93,7 +98,7 @@ def epochs(
     Args:
         algorithm: what to do with a minibatch.
         state: where to start; donated, do not use it again.
-        rows: the data as stored, (N, D).
+        rows: the data as stored: an array (N, ...), or a structure of arrays with N rows each.
         order_key: key of the shuffling.
         batch_size: M.
         num_epochs: number of passes over the data.
@@ -110,9 +115,9 @@ def epochs(
     Example:
         See `examples/own_model.py`.
     """
-    num_examples = rows.shape[0]
+    num_examples = len(jax.tree.leaves(rows)[0])
     run_epoch = compile_epoch(algorithm, num_examples=num_examples, batch_size=batch_size)
-    on_device = jax.device_put(jnp.asarray(rows))
+    on_device = jax.device_put(jax.tree.map(jnp.asarray, rows))
     sizes = np.full(-(-num_examples // batch_size), batch_size, dtype=np.float64)
     sizes[-1] = num_examples - batch_size * (len(sizes) - 1)
     in_a_row = 0
@@ -158,14 +163,14 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
 def _describe(
     algorithm: Algorithm,
     state: TrainState,
-    rows: Array,
+    rows: PyTree[Array],
     index: np.ndarray,
     names: np.ndarray,
     epoch: int,
     step: int,
 ) -> str:
     """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
-    grads = jax.jit(algorithm.gradients)(state, Batch(rows[index], jnp.asarray(index)))
+    grads = jax.jit(algorithm.gradients)(state, Batch(_take(rows, index), jnp.asarray(index)))
     bad = [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)

@@ -12,6 +12,7 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    X,
     posterior_and_prior,
 )
 
@@ -35,7 +36,7 @@ class FreeBits(NamedTuple):
 def free_bits_kl(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    batch: Float[Array, "M *x"],
+    batch: X,
     free_bits: FreeBits,
 ) -> Float[Array, ""]:
     """sum_g max(lambda, 1/M sum_i KL_g(x_i)), in nats per example.
