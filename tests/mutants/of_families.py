@@ -69,6 +69,27 @@ MUTANTS = [
         f"{FAMILIES}::test_a_posterior_without_moments_lies_at_its_median",
     ),
     (
+        "a product that is rounded in a distribution function",
+        "distributions/_special.py",
+        "+ (x1 * y2 + x2 * y1 + x2 * y2)",
+        "+ 0.0 * (x1 * y2 + x2 * y1 + x2 * y2)",
+        f"{FAMILIES}::test_distribution_function_at_large_concentrations[float32-gamma]",
+    ),
+    (
+        "a step too few of a Beta's distribution function",
+        "distributions/_cdf.py",
+        "jnp.arange(_LARGE - 1)",
+        "jnp.arange(_LARGE - 2)",
+        f"{FAMILIES}::test_distribution_function_at_large_concentrations[float32-beta]",
+    ),
+    (
+        "entropy of a Dirichlet without its change of variables",
+        "distributions/_dirichlet.py",
+        "gamma_entropy(n) - volume",
+        "gamma_entropy(n)",
+        f"{FAMILIES}::test_entropy_of_a_dirichlet_at_large_concentrations[float32]",
+    ),
+    (
         "KL of the gamma the other way round",
         "distributions/_kl_gamma.py",
         "return b * expm1_minus(log_r) + _rest(a, b)",

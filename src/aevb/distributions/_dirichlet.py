@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 from numpyro.distributions.util import promote_shapes
 
-from ._gamma import gamma_and_log_boost
+from ._cdf import beta_cdf
+from ._gamma import gamma_and_log_boost, gamma_entropy
 from ._special import exp_within, float_dtype, log_odds_of_beta, log_prob_at_edge, minus_log1p, smallest, stirling_rest
 from ._support import CdfWithinSupport
 
@@ -30,6 +31,17 @@ def dirichlet_log_prob(
     constant = 0.5 * (jnp.sum(jnp.log(a / (2 * jnp.pi)), axis=-1) - jnp.log(n / (2 * jnp.pi)))
     rest = stirling_rest(n) - jnp.sum(stirling_rest(a), axis=-1)
     return constant + rest - jnp.sum(a * minus_log1p(t, log_r), axis=-1) - log_jacobian
+
+
+def dirichlet_entropy(a: Float[Array, "... J"]) -> Float[Array, "..."]:
+    r"""sum_j H(a_j) - H(n) - (J - 1) psi(n), H the entropy of Gamma(a, 1), n = sum_j a_j, in nats.
+
+    J independent Gammas are their total, Gamma(n, 1), and apart from it their proportions: a change of variables whose
+    Jacobian is the (J - 1)th power of the total.
+    """
+    n = jnp.sum(a, axis=-1)
+    volume = (a.shape[-1] - 1) * jax.scipy.special.digamma(n)
+    return jnp.sum(gamma_entropy(a), axis=-1) - gamma_entropy(n) - volume
 
 
 def _with_edges(log_p: Float[Array, "..."], zero: Array, a: Float[Array, "... J"]) -> Float[Array, "..."]:
@@ -72,6 +84,10 @@ class Dirichlet(dist.Dirichlet):
         log_p = dirichlet_log_prob((x - mean) / mean, log_x - jnp.log(mean), jnp.sum(log_x, axis=-1), a)
         return jnp.where(inside, _with_edges(log_p, zero, a), -jnp.inf)
 
+    def entropy(self) -> Float[Array, "..."]:
+        """In nats."""
+        return dirichlet_entropy(jnp.asarray(self.concentration, float_dtype(self.concentration)))
+
 
 class Beta(CdfWithinSupport, dist.Beta):
     """p(x) = x^(a - 1) (1 - x)^(b - 1) / B(a, b), 0 < x < 1, a = concentration1, b = concentration0.
@@ -98,6 +114,13 @@ class Beta(CdfWithinSupport, dist.Beta):
         log_x = jnp.stack([jnp.log(jnp.where(x == 0, 1.0, x)), jnp.log1p(-jnp.where(x == 1, 0.0, x))], axis=-1)
         log_p = dirichlet_log_prob(t, log_x - jnp.log(m), jnp.sum(log_x, axis=-1), a)
         return jnp.where(inside, _with_edges(log_p, zero, a), -jnp.inf)
+
+    def entropy(self) -> Float[Array, "..."]:
+        """In nats."""
+        return dirichlet_entropy(self._concentrations())
+
+    def _cdf_inside(self, value: ArrayLike) -> Float[Array, "..."]:
+        return beta_cdf(value, self.concentration1, self.concentration0)
 
     def _concentrations(self) -> Float[Array, "... 2"]:
         both = jnp.broadcast_arrays(self.concentration1, self.concentration0)

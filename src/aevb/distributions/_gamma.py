@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpyro.distributions import constraints
 
+from ._cdf import gamma_cdf
 from ._special import float_dtype, log_prob_at_edge, minus_log1p, open_uniform, smallest, stirling_rest
 from ._support import CdfWithinSupport
 
@@ -92,6 +93,16 @@ def gamma_log_prob(value: Float[Array, "..."], a: ArrayLike, rate: ArrayLike) ->
     return jnp.where(inside, jnp.where(large, stirling, direct) - jnp.log(z), edge)
 
 
+def gamma_entropy(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""log Gamma(a) + a + (1 - a) psi(a), the entropy of Gamma(a, 1) in nats, by what Stirling's formula leaves.
+
+    With log Gamma(a) = (a - 1/2) log a - a + 1/2 log 2 pi + delta(a), and so psi(a) = log a - 1 / 2a + delta'(a), the
+    terms of the order of a log a are gone.
+    """
+    delta, slope = jax.jvp(stirling_rest, (a,), (jnp.ones_like(a),))
+    return 0.5 * (jnp.log(2 * jnp.pi * a) + 1 - 1 / a) + delta + (1 - a) * slope
+
+
 class Gamma(CdfWithinSupport, dist.Gamma):
     r"""p(z) = rate^a z^(a - 1) e^(-rate z) / Gamma(a), z > 0, a = concentration.
 
@@ -112,6 +123,14 @@ class Gamma(CdfWithinSupport, dist.Gamma):
     def log_prob(self, value: ArrayLike, intermediates: object = None) -> Float[Array, "..."]:
         """In nats."""
         return gamma_log_prob(jnp.asarray(value), self.concentration, self.rate)
+
+    def entropy(self) -> Float[Array, "..."]:
+        """In nats."""
+        a = jnp.asarray(self.concentration, float_dtype(self.concentration, self.rate))
+        return gamma_entropy(a) - jnp.log(self.rate)
+
+    def _cdf_inside(self, value: ArrayLike) -> Float[Array, "..."]:
+        return gamma_cdf(value, self.concentration, self.rate)
 
 
 class Chi2(Gamma):

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._cdf import student_cdf
 from ._gamma import log_gamma_sample
 from ._special import exp_within, float_dtype, log1p_square, log_gamma_step, log_odds_of_beta, log_range
 from ._support import CdfWithinSupport
@@ -134,6 +135,18 @@ class StudentT(dist.StudentT):
             log_gamma_step(jnp.asarray(0.5 * self.df), 1) - 0.5 * jnp.log(self.df * jnp.pi) - jnp.log(self.scale)
         )
         return normaliser - 0.5 * (self.df + 1) * log1p_square(y)
+
+    def cdf(self, value: ArrayLike) -> Float[Array, "..."]:
+        """P(z <= value)."""
+        return student_cdf((value - self.loc) / self.scale, self.df)
+
+    def entropy(self) -> Float[Array, "..."]:
+        r"""(df + 1)/2 g'(df/2) - g(df/2) + 1/2 log(pi df) + log scale, g(x) = log Gamma(x + 1/2) - log Gamma(x)."""
+        x = jnp.asarray(0.5 * self.df, float_dtype(self.df, self.loc, self.scale))
+        # E[log(1 + y^2 / df)] = psi(x + 1/2) - psi(x), the derivative of g, whose digits are its series'.
+        step, slope = jax.jvp(lambda x: log_gamma_step(x, 1), (x,), (jnp.ones_like(x),))
+        of_standard = (x + 0.5) * slope - step + 0.5 * jnp.log(2 * jnp.pi * x)
+        return jnp.broadcast_to(of_standard + jnp.log(self.scale), self.batch_shape)
 
 
 class MultivariateStudentT(dist.MultivariateStudentT):

@@ -26,8 +26,11 @@ class CdfWithinSupport(dist.Distribution):
         )
         below, above = jnp.less_equal(value, low), jnp.greater_equal(value, high)
         inner = jnp.where(jnp.isinf(high), low + 1.0, 0.5 * (low + high))  # for a gradient that is no NaN outside
-        probability = super().cdf(jnp.where(below | above, inner, value))
+        probability = self._cdf_inside(jnp.where(below | above, inner, value))
         return jnp.where(below, 0.0, jnp.where(above, 1.0, probability))
+
+    def _cdf_inside(self, value: ArrayLike) -> Float[Array, "..."]:
+        return super().cdf(value)
 
 
 def support_depends_on_parameters(q: dist.Distribution) -> bool:
