@@ -10,7 +10,7 @@ from typing import Any
 
 from aevb._splits import Splits
 from aevb.config import Config
-from aevb.data import is_binary
+from aevb.data import is_binary, rows_found_in
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -138,6 +138,15 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
         f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
         f"scaling {config.scaling}; estimator {config.estimator}, {config.optimizer} {config.learning_rate:g}",
     ]
+    if splits.train.columns is not None and splits.train.labels is not None:
+        lines.append("note: the column 'label' is taken for labels and is not modelled; rename it if it should be")
+    if splits.is_cut and splits.validation is not None and config.likelihood == "gaussian":
+        found, of = int(rows_found_in(splits.validation, splits.train).sum()), len(splits.validation)
+        if found:
+            lines.append(
+                f"note: {found:,} of the {of:,} validation rows equal training rows. If the file holds copies, these "
+                "are not new rows, and numbers on them are too high: take the copies out"
+            )
     if config.likelihood == "bernoulli" and config.binarization == "none" and not is_binary(splits.train.rows):
         lines.append(
             "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "

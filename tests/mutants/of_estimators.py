@@ -20,6 +20,20 @@ def with_zeros(name: str) -> str:
 
 MUTANTS = [
     (
+        "every row is simulated with what the first one has given",
+        "evaluate/_simulated.py",
+        "index % length(like)",
+        "index % 1",
+        "unit/test_conditional.py::test_simulated_rows_are_given_what_the_rows_of_data_have",
+    ),
+    (
+        "each minibatch is made of the first rows",
+        "train/_loop.py",
+        "lambda leaf: leaf[index]",
+        "lambda leaf: leaf[: len(index)]",
+        "unit/test_conditional.py::test_a_conditional_model_is_trained_and_every_row_keeps_its_own_given",
+    ),
+    (
         "DReG with its weights to the first power",
         IMPORTANCE,
         "scale_gradient(u, jnp.broadcast_to(v.reshape",

@@ -14,6 +14,7 @@ from aevb import evaluate, train
 from aevb.distributions import MultivariateNormal, Normal
 from aevb.errors import UnavailableError
 from aevb.estimators import Dreg, Iwae, SgvbA, SgvbB, StickingTheLanding
+from aevb.evaluate._simulated import given_rows
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel
 
 D, J, C, NOISE = 4, 2, 3, 0.7
@@ -114,6 +115,12 @@ def test_diagnostics_know_what_is_given():
     check = evaluate.posterior_predictive_check(*pair, simulated, KEY, num_replicates=79, kind="prior")
     assert (check.p_values[check.tested] > 1e-6).all()
     assert check.observed[0] == pytest.approx(float(np.mean(simulated[0])), rel=1e-5)  # of x, not of c
+
+
+def test_simulated_rows_are_given_what_the_rows_of_data_have():
+    index, (given,) = given_rows(model(), ROWS, np.arange(40))
+    np.testing.assert_array_equal(given, ROWS[1][np.arange(40) % 30])
+    np.testing.assert_array_equal(index, np.arange(40))
 
 
 def test_a_conditional_model_is_trained_and_every_row_keeps_its_own_given():

@@ -15,9 +15,11 @@ import aevb
 from aevb import modelfile, train
 from aevb._container import read_container, write_container
 from aevb._fit import _output_bias
-from aevb._progress import BarProgress, NotebookProgress, Progress, watched_progress
+from aevb._plan import make_plan
+from aevb._progress import BarProgress, NotebookProgress, Progress, describe, watched_progress
 from aevb._splits import load_splits
 from aevb.cli import main
+from aevb.config import Config
 from aevb.data import choose_preprocessing, epoch_order, load, rows_found_in, split
 from aevb.distributions import ContinuousBernoulli
 
@@ -491,6 +493,27 @@ def test_a_terminal_is_watched_and_a_pipe_is_not(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert isinstance(watched_progress(quiet=False), BarProgress)
     assert type(watched_progress(quiet=True)) is Progress
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_copies_among_the_validation_rows_are_told(times):
+    """A table that was joined twice: its validation rows were trained on, and nothing was said."""
+    rows = np.tile(np.random.default_rng(0).normal(size=(50, 3)), (times, 1))
+    splits = load_splits(rows, Config(validation=0.3))
+    said = "\n".join(describe(make_plan(Config(), splits).config, splits))
+    assert ("validation rows equal training rows" in said) == (times > 1)
+
+
+def test_a_column_that_is_taken_for_labels_is_told(tmp_path):
+    """It left the model without a word."""
+    told = []
+    for header in ("a,label", "a,kind"):
+        path = tmp_path / "table.csv"
+        path.write_text(header + "\n" + "\n".join(f"{i * 0.37 % 1},{i % 3}" for i in range(20)), encoding="utf-8")
+        splits = load_splits(str(path), Config())
+        told.append("\n".join(describe(make_plan(Config(), splits).config, splits)))
+    assert "note: the column 'label' is taken for labels and is not modelled" in told[0]
+    assert "label" not in told[1]
 
 
 def test_what_is_fitted_is_told_in_the_width_of_the_terminal(monkeypatch, capsys):

@@ -363,7 +363,9 @@ def test_equal_distances_accuse_nobody():
     assert m.p_value_nearer == m.p_value_farther == 1.0
     assert m.share_close == 0
     assert np.isnan(m.median_ratio)
-    assert "not comparable" in memorisation_verdict(nearest).headline
+    verdict = memorisation_verdict(nearest)
+    assert verdict.headline == "No check of copies."  # all are copies, or all repeat by themselves
+    assert "cannot be told apart" in verdict.details
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ def scores(
 
 GREY = {"grey_objective": {"mean": -90.0, "standard_error": 0.5}}
 GAP = {"bidirectional_gap": {"mean": 0.11, "standard_error": 0.09, "num_simulated": 16}}
+WIDE_GAP = {"bidirectional_gap": {"mean": 0.5, "standard_error": 0.09, "num_simulated": 16}}
 GAPS = {"gaps": {"diagonal": {"gap": {"mean": 0.58, "standard_error": 0.06}}}}
 NO_GAPS = {"gaps": {"left_out": "a reason"}}
 HEAVY = np.where(np.arange(N) < N // 10, 0.9, 0.1)  # k-hat in a tenth of the rows
@@ -121,7 +122,7 @@ FEW = np.where(np.arange(N) < N // 10, 1.2, 9.0)
         ("the ELBO is 2.000", bound_and_log_p, scores("quadrature"), scores("quadrature", elbo=-8.0)),
         ("the ELBO is at least 2.000", bound_and_log_p, scores(), scores("hmc")),
         ("so much the bound misses", bound_and_log_p, scores(), scores(elbo=-5.001)),
-        ("the ELBO cannot be told from log p(x)", bound_and_log_p, scores(elbo=-5.001), scores()),
+        ("By these 400 rows the ELBO cannot be told from log p(x)", bound_and_log_p, scores(elbo=-5.001), scores()),
         ("nats below the ELBO, which is a bound: it is too low", bound_and_log_p, scores(elbo=-4.0), scores()),
         ("On these 400 rows", bound_and_log_p, scores(), scores(rows=1000)),
         ("On 400 rows, of 1,000, the ELBO", bound_and_log_p, scores(rows=1000), scores()),
@@ -182,8 +183,10 @@ def test_bits_per_pixel():
          scores("hmc", effective_sample_size=FEW)),
         ("a single posterior sample carries the estimate", scores("hmc", effective_sample_size=FEW), scores("hmc")),
         ("How far below was not estimated (--simulated).", scores("ais"), scores("ais", content=GAP)),
-        ("On 16 rows that the model made itself, a lower and an upper bound are 0.11 ± 0.09 nats apart",
-         scores("ais", content=GAP), scores("ais")),
+        ("On 16 rows that the model made itself, a lower and an upper bound are 0.50 ± 0.09 nats apart",
+         scores("ais", content=WIDE_GAP), scores("ais")),
+        ("a lower and an upper bound cannot be told apart (the difference is 0.11 ± 0.09 nats)",
+         scores("ais", content=GAP), scores("ais", content=WIDE_GAP)),
         ("in expectation the estimate is not above log p(x)", scores("ais"), scores("hmc")),
         ("chains that missed a part of the posterior make the harmonic mean too low", scores("hmc"), scores("ais")),
         ("Hold it against --method ais.", scores("hmc"), scores("ais")),
@@ -216,7 +219,7 @@ def test_of_one_row_there_is_no_spread_and_no_word_on_one(method, trained):
         for wrong in ("±", "1 row", "these row", "these 1", "rows equal", "-0.00", "nan"):
             assert wrong not in text.lower(), text
     if method != "elbo":
-        assert told[2].startswith("On this row the ELBO cannot be told from log p(x)")
+        assert told[2].startswith("By this row the ELBO cannot be told from log p(x)")
     few = scores(method)
     if method in ("quadrature", "elbo"):
         assert "±" in trust(few).text
@@ -246,7 +249,11 @@ def test_an_objective_is_believed_as_one():
         ("Not for new rows: All 400 rows equal rows", {"trained": 400}, {"trained": 7}),
         # Rows of few values equal each other by chance: 8 of 400 do where 2 % of the training rows repeat.
         ("Not for new rows", {"trained": 8}, {"trained": 8, "repeated": 0.02}),
-        ("as many as by chance", {"trained": 8, "repeated": 0.02}, {"trained": 80, "repeated": 0.02}),
+        (
+            "If rows repeat by themselves, as answers of a questionnaire do: As a bound",
+            {"trained": 8, "repeated": 0.02},
+            {"trained": 80, "repeated": 0.02},
+        ),
         ("Not for new rows: All 400 rows", {"trained": 400, "repeated": 0.9}, {"trained": 400, "repeated": 1.0}),
         ("Whether rows among them were trained on is not known", {"trained": None}, {"trained": 0}),
         ("These rows also chose the parameters (early stopping)", {"selected": True}, {"selected": False}),
@@ -259,6 +266,16 @@ def test_which_rows_they_are(sentence, here, there):
 
     assert sentence in said(**here)
     assert sentence not in said(**there)
+
+
+@pytest.mark.parametrize("method", ["quadrature", "is", "ais", "hmc", "elbo"])
+def test_rows_that_equal_training_rows_are_never_believed_without_a_condition(method):
+    """A file that was joined twice: its held-out rows were trained on, and "Yes" was said of them."""
+    found = scores(method, trained=8, repeated=0.02)
+    told = believed(found, trust(found))
+    assert told.startswith("If rows repeat by themselves, ")
+    assert "If they are copies, as in a file that was joined twice, they are not new rows" in told
+    assert "copies" not in believed(scores(method), trust(scores(method)))
 
 
 def test_advice_on_the_numbers_goes_before_advice_on_the_model():
@@ -294,6 +311,9 @@ def test_a_model_no_better_than_independent_columns_is_told_what_may_help(method
     assert against_columns(scores(method, better=0.001)) == told
     assert against_columns(scores(method, better=3.0)) == ""
     assert against_columns(scores(method)) == ""  # without training rows
+    few = scores(method, better=-3.0)
+    few = few._replace(better=few.better[:8])
+    assert against_columns(few).endswith("but little can be told of 8 rows: evaluate more of them first.")
     assert against_columns(of_one_row(method, better=-3.0)) == ""
 
 

@@ -147,7 +147,8 @@ def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
 def share_repeated(dataset: Dataset) -> float:
     """The share of the rows that equal another row of the same data set.
 
-    So many of a further sample of the same population would be found among these rows by chance.
+    So many of a further sample of the same population would be found among these rows by chance, if rows repeat by
+    themselves, as answers of a questionnaire do. Where they are copies of each other, this says nothing of new rows.
 
     Example:
         >>> share_repeated(Dataset("a", np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [3.0, 3.0]]), (2,)))

@@ -161,14 +161,18 @@ def memorisation_verdict(nearest: NearestRows, trained_on: Bool[np.ndarray, " H"
     """
     m = memorisation(nearest, trained_on)
     nearer, close, farther = (min(1.0, 3 * p) for p in (m.p_value_nearer, m.p_value_close, m.p_value_farther))
-    ratio = "not comparable to" if math.isnan(m.median_ratio) else f"{m.median_ratio:.2f} times"
-    distance = f"the median distance of samples is {ratio} that of held-out rows"
+    distance = f"the median distance of samples is {m.median_ratio:.2f} times that of held-out rows"
     rows = f"{m.num_held_out} held-out row{'' if m.num_held_out == 1 else 's'}"
     numbers = (
         f"{100 * m.share_close:.1f} % of the samples are nearer than all but the nearest "
         f"{100 * m.expected_share_close:.1f} % of {rows}. p-values, of three tests at once: "
         f"nearer {nearer:.2g}, very near {close:.2g}, farther {farther:.2g}."
     )
+    if math.isnan(m.median_ratio):
+        return Verdict(
+            "No check of copies.",
+            "At least half of the held-out rows equal a training row: repeated rows and copies cannot be told apart.",
+        )
     # The least p-value that there is: every sample nearer than every held-out row.
     if 3 / math.comb(len(nearest.distance) + m.num_held_out, m.num_held_out) >= _COPIES_ALPHA:
         are = "is" if m.num_held_out == 1 else "are"

@@ -49,7 +49,8 @@ def plot_latent_space(fitted: Fitted, rows: Any, labels: Any = None, *, dims: Di
         raise ValueError("expected finite posterior means, came some that are not: the encoder has diverged")
     names, codes, caption = (None, means[:, 0], "") if values is None else _classes(values)
     panel = panels_of(ax, 1, (6.0, 5.2))[0]
-    panel.set_title("Posterior means")
+    seen = "" if fitted.latent_dim < 3 else f", 2 of {fitted.latent_dim} dimensions"
+    panel.set_title(f"Posterior means{seen}")
     if fitted.latent_dim == 1:
         _histograms(panel, means[:, 0], names, codes)
         return panel

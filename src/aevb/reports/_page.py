@@ -121,6 +121,7 @@ def _about(content: Mapping[str, Any]) -> str:
     text = (
         f"{rows} of {content['part']}, {content['data_kind']}. Numbers are nats per row, higher is better (but for KL "
         f"and gaps){'' if one else '; ± is the standard error over rows'}."
+        f"{'' if one else ' What is less than 3 of them from zero (more, of few rows) cannot be told from it.'}"
     )
     return f"{text} {about_units(content['log_jacobian'])}".strip()
 

@@ -16,6 +16,8 @@ from ._text import nats
 # A share of rows with a doubtful estimate that is worth a warning.
 _SHARE = 0.05
 _AGAINST = "a model of independent columns"
+# Rows below which the first advice is more of them.
+_MANY_ROWS = 30
 
 
 class Trust(NamedTuple):
@@ -111,7 +113,11 @@ def believed(scores: Scores, trusted: Trust, *, selected: bool = False) -> str:
         if trained_on(scores):
             text = f"Not for new rows: {equal}. For {these}: {text}"
         else:
-            text += f" {equal}: as many as by chance, for the training rows repeat themselves, too."
+            text = (
+                f"If rows repeat by themselves, as answers of a questionnaire do: {text} {equal}, no more than the "
+                "training rows repeat each other. If they are copies, as in a file that was joined twice, they are not "
+                "new rows, and new ones are expected to get less."
+            )
     if selected:
         text += (
             f" {these.capitalize()} also chose the parameters (early stopping), so new rows are expected to get less."
@@ -140,10 +146,10 @@ def against_columns(scores: Scores) -> str:
     """Advice where `how_good` does not find the model better than independent columns. A single row shows nothing."""
     if scores.better is None or len(scores.better) == 1 or above(mean(scores.better), _unresolved(scores.log_p)):
         return ""
-    return (
-        f"The model is not shown to be better than {_AGAINST}: longer training, a larger network (--hidden) or "
-        "--kl-warmup may help."
-    )
+    found = f"The model is not shown to be better than {_AGAINST}"
+    if len(scores.better) < _MANY_ROWS:
+        return f"{found}, but little can be told of {len(scores.better)} rows: evaluate more of them first."
+    return f"{found}: longer training, a larger network (--hidden) or --kl-warmup may help."
 
 
 def bound_and_log_p(scores: Scores) -> str:
@@ -163,7 +169,7 @@ def bound_and_log_p(scores: Scores) -> str:
             f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
             "too low."
         )
-    return f"{rows} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+    return f"{rows.replace('On', 'By', 1)} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
 
 
 def _unresolved(log_p: LogP | None) -> float:
@@ -288,8 +294,14 @@ def _of_chains(log_p: LogP, gap: Mapping[str, Any] | None) -> Trust:
             "As a bound: in expectation the estimate is not above log p(x). How far below was not estimated "
             "(--simulated)."
         )
+    error = gap["standard_error"]
+    apart = Mean(gap["mean"], np.inf if error is None else error, gap["num_simulated"])
+    told = (
+        f"are {nats(gap)} nats apart: so much it may be off by, if the data are like the model's own"
+        if above(apart)
+        else f"cannot be told apart (the difference is {nats(gap)} nats), which holds if the data are like the model's"
+    )
     return Trust(
         f"As a bound: in expectation the estimate is not above log p(x). On {gap['num_simulated']} rows that the model "
-        f"made itself, a lower and an upper bound are {nats(gap)} nats apart: so much it may be off by, if the data "
-        "are like the model's own."
+        f"made itself, a lower and an upper bound {told}."
     )
