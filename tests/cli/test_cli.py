@@ -269,6 +269,19 @@ def test_names_of_runs_never_vanish(columns: int, monkeypatch, capsys) -> None:
         assert out.count(end) == 1
 
 
+def test_rows_in_doubt_are_told_as_far_as_they_are(capsys):
+    """Rows that are known to thousandths of a nat were said to be beyond trust, like those that did not settle."""
+    mean = Mean(-1.0, 0.1, 34)
+    for error, sentence in (
+        (0.0072, "log p(x) of a is known to 0.0072 nats: in 21 of 34 rows"),
+        (None, "cannot be trusted"),
+    ):
+        line = Compared("a", mean, mean, mean, mean, 0.5, 0.0, "quadrature", 21, error)
+        _tables.print_comparison([line], "test")
+        told = " ".join(capsys.readouterr().out.split())
+        assert sentence in told and ("trusted" in told) == (error is None)
+
+
 def test_importance_sampling_is_low_by_no_one_knows_how_much(capsys) -> None:
     mean = Mean(-137.52, 0.48, 1000)
     _tables.print_comparison(

@@ -16,6 +16,13 @@ COMPARING = f"{REPORTS}::test_comparing_a_model_with_itself_and_with_a_worse_one
 
 MUTANTS = [
     (
+        "Gaussian columns are called independent columns and nothing else",
+        "reports/_verdicts.py",
+        "{'Gaussian ' if self.gaussian else ''}",
+        "",
+        "unit/test_report_words.py::test_gaussian_columns_are_called_so",
+    ),
+    (
         "rows in doubt move the mean by error bars that nobody believes",
         LOG_P,
         "errors[~self.in_doubt] ** 2",
@@ -123,8 +130,8 @@ MUTANTS = [
     (
         "the ELBO of other rows beside log p(x)",
         MAKE,
-        "Scores(content, settings, elbo[index], log_p, better)",
-        "Scores(content, settings, elbo[: len(index)], log_p, better)",
+        "Scores(content, settings, elbo[index], log_p, better, gaussian)",
+        "Scores(content, settings, elbo[: len(index)], log_p, better, gaussian)",
         f"{REPORTS}::test_chains_agree_with_importance_sampling[ais]",
     ),
     (

@@ -103,10 +103,13 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
         console.print(f"log p(x) by: {by}. Importance sampling is low in expectation.", markup=False)
     for line in lines:
         if line.rows_in_doubt:
-            console.print(
-                f"log p(x) of {line.name} cannot be trusted in {line.rows_in_doubt:,} of {n:,} rows: see aevb evaluate",
-                markup=False,
+            some = f"in {line.rows_in_doubt:,} of {n:,} rows"
+            told = (
+                f"cannot be trusted {some}"
+                if line.quadrature_error is None
+                else f"is known to {line.quadrature_error:.2g} nats: {some} the grid was not fine or wide enough"
             )
+            console.print(f"log p(x) of {line.name} {told}; see aevb evaluate", markup=False)
     jacobians = {line.log_jacobian for line in lines}
     if jacobians != {0.0}:
         same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""

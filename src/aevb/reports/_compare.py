@@ -27,6 +27,9 @@ class Compared(NamedTuple):
     log_jacobian: float  # what of `elbo` and `log_p` is due to the units; less it, they are those of the scaled data
     method: str  # of log p(x): "quadrature", "is" (importance sampling), or "elbo" where there is none
     rows_in_doubt: int = 0  # in which neither log p(x) nor its error can be trusted
+    # Nats by which the mean log p(x) can be off for all that quadrature knows; None by another method, or if a row's
+    # integral did not settle.
+    quadrature_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -70,7 +73,7 @@ def compare(
                 f"{name} and {first} cannot be compared: the one is about {kind}, the other about {kinds[first]}; "
                 "these are different data sets"
             )
-    table: list[tuple[np.ndarray, np.ndarray | None, str, int]] = []
+    table: list[tuple[np.ndarray, np.ndarray | None, str, int, float | None]] = []
     fingerprint = ""
     for name, model in models:
         dataset, x = model.prepare(rows)
@@ -78,7 +81,7 @@ def compare(
             raise DataError(f"{name} was given other rows than {first}")
         fingerprint = dataset.fingerprint
         bound = model.elbo_of(x)[0].bound
-        log_p, method, in_doubt = None, "elbo", 0
+        log_p, method, in_doubt, error = None, "elbo", 0, None
         if num_samples and not model.preprocessing.grey:
             exact = evaluate.has_quadrature(model.generative)
             settings = ReportSettings("quadrature") if exact else ReportSettings("is", num_samples)
@@ -88,9 +91,11 @@ def compare(
             per_row = log_p_of_rows(model, x, key, settings, unfinished=Unfinished(None))
             found = LogP(method, settings.num_samples or 0, per_row).shifted(model.log_jacobian)
             log_p, in_doubt = found.per_row["log_likelihood"], int(found.in_doubt.sum())
-        table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt))
+            if exact and np.isfinite(found.error).all():
+                error = float(np.mean(found.error, dtype=np.float64))
+        table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt, error))
     lines = []
-    for (name, model), (own, log_p, method, in_doubt) in zip(models, table, strict=True):
+    for (name, model), (own, log_p, method, in_doubt, error) in zip(models, table, strict=True):
         reference_bound, reference = table[0][:2]
         score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
         lines.append(
@@ -104,6 +109,7 @@ def compare(
                 log_jacobian=model.log_jacobian,
                 method=method,
                 rows_in_doubt=in_doubt,
+                quadrature_error=error,
             )
         )
     return lines, fingerprint

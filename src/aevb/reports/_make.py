@@ -165,8 +165,11 @@ def make_report(
         known = None  # new rows, of which some equal a training row as they equal each other
     subject = Subject(fitted, x, dataset.rows, index, as_seen, train, known, repeated or 0.0)
     findings = _findings(subject, settings, on_progress)
+    gaussian = fitted.architecture.likelihood == "gaussian"
     content |= {name: finding.content for name, finding in findings.items()}
-    answers, sections = _words(fitted, Scores(content, settings, elbo[index], log_p, better), findings, dataset)
+    answers, sections = _words(
+        fitted, Scores(content, settings, elbo[index], log_p, better, gaussian), findings, dataset
+    )
     content["answers"] = [answer._asdict() for answer in answers]
     content["sections"] = [section._asdict() for section in sections]
     pictured = {name: value for finding in findings.values() for name, value in finding.pictured.items()}

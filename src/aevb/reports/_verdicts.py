@@ -15,7 +15,6 @@ from ._text import nats
 
 # A share of rows with a doubtful estimate that is worth a warning.
 _SHARE = 0.05
-_AGAINST = "a model of independent columns"
 # Rows below which the first advice is more of them.
 _MANY_ROWS = 30
 
@@ -35,6 +34,17 @@ class Scores(NamedTuple):
     elbo: np.ndarray  # of the rows that log p(x) was estimated on, (M,)
     log_p: LogP | None  # of these; None for method "elbo"
     better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
+    gaussian: bool = False  # whether these columns are Gaussian, which those of the data need not be
+
+    @property
+    def against(self) -> str:
+        """What the yardstick is."""
+        return f"a model of independent {'Gaussian ' if self.gaussian else ''}columns"
+
+    @property
+    def no_proof(self) -> str:
+        """What being better than it does not show."""
+        return ", for which columns that are not Gaussian can be enough" if self.gaussian else ""
 
 
 def how_good(scores: Scores, num_dimensions: int = 0) -> str:
@@ -60,24 +70,26 @@ def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     better = mean(scores.better)
     off = _unresolved(scores.log_p)
     if method == "elbo" or method in LOW:
-        return f"{text} {_bound_against(better, off)}"
+        return f"{text} {_bound_against(scores, better, off)}"
     if above(better, off):
-        return f"{text} That is {nats(better)} nats better than {_AGAINST}{_doubt(scores.log_p)}."
+        return (
+            f"{text} That is {nats(better)} nats better than {scores.against}{scores.no_proof}{_doubt(scores.log_p)}."
+        )
     if below(better, off):
-        return f"{text} That is {nats(minus(better))} nats WORSE than {_AGAINST}{_doubt(scores.log_p)}."
-    return f"{text} It cannot be told from {_AGAINST} (the difference is {nats(better)} nats)."
+        return f"{text} That is {nats(minus(better))} nats WORSE than {scores.against}{_doubt(scores.log_p)}."
+    return f"{text} It cannot be told from {scores.against} (the difference is {nats(better)} nats)."
 
 
-def _bound_against(better: Mean, off: float) -> str:
+def _bound_against(scores: Scores, better: Mean, off: float) -> str:
     """A lower bound that is above shows that log p(x) is, too; one that is not shows nothing."""
     if above(better, off):
-        return f"That is at least {nats(better)} nats better than {_AGAINST}."
+        return f"That is at least {nats(better)} nats better than {scores.against}{scores.no_proof}."
     where = (
         f"is {nats(minus(better))} nats below it"
         if below(better, off)
         else f"cannot be told from it (the difference is {nats(better)} nats)"
     )
-    return f"It is not shown to be better than {_AGAINST}: the bound {where}, and log p(x) may lie above."
+    return f"It is not shown to be better than {scores.against}: the bound {where}, and log p(x) may lie above."
 
 
 def trust(scores: Scores) -> Trust:
@@ -146,7 +158,7 @@ def against_columns(scores: Scores) -> str:
     """Advice where `how_good` does not find the model better than independent columns. A single row shows nothing."""
     if scores.better is None or len(scores.better) == 1 or above(mean(scores.better), _unresolved(scores.log_p)):
         return ""
-    found = f"The model is not shown to be better than {_AGAINST}"
+    found = f"The model is not shown to be better than {scores.against}"
     if len(scores.better) < _MANY_ROWS:
         return f"{found}, but little can be told of {len(scores.better)} rows: evaluate more of them first."
     return f"{found}: longer training, a larger network (--hidden) or --kl-warmup may help."
