@@ -605,6 +605,8 @@ def test_comparing_a_model_with_itself_and_with_a_worse_one(fitted):
     x = fitted.prepare(TEST)[1]
     own, other = (evaluate.quadrature_log_likelihood(m.generative, x).log_likelihood for m in (fitted, worse))
     assert [line.method for line in lines] == 3 * ["quadrature"]
+    known_to = evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.recognition).error
+    assert lines[0].quadrature_error == pytest.approx(float(np.mean(known_to)), rel=1e-5)
     expected = evaluate.mean(np.asarray(other, np.float64) - own)
     assert lines[2].log_p_difference.value == pytest.approx(expected.value, abs=1e-5)
     assert lines[2].log_p_difference.standard_error == pytest.approx(expected.standard_error, rel=1e-4)
