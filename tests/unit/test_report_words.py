@@ -324,9 +324,9 @@ def test_a_model_no_better_than_independent_columns_is_told_what_may_help(method
     assert against_columns(scores(method, better=0.001)) == told
     assert against_columns(scores(method, better=3.0)) == ""
     assert against_columns(scores(method)) == ""  # without training rows
-    few = scores(method, better=-3.0)
-    few = few._replace(better=few.better[:8])
+    few = scores(method)._replace(better=np.linspace(-9.0, 3.0, 8))
     assert against_columns(few).endswith("but little can be told of 8 rows: evaluate more of them first.")
+    assert against_columns(few._replace(better=np.linspace(-3.1, -2.9, 8))) == told  # told to be worse, few as they are
     assert against_columns(of_one_row(method, better=-3.0)) == ""
 
 

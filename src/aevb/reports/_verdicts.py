@@ -156,11 +156,14 @@ def before_all(scores: Scores, trusted: Trust) -> str:
 
 def against_columns(scores: Scores) -> str:
     """Advice where `how_good` does not find the model better than independent columns. A single row shows nothing."""
-    if scores.better is None or len(scores.better) == 1 or above(mean(scores.better), _unresolved(scores.log_p)):
+    if scores.better is None or len(scores.better) == 1:
+        return ""
+    better, off = mean(scores.better), _unresolved(scores.log_p)
+    if above(better, off):
         return ""
     found = f"The model is not shown to be better than {scores.against}"
-    if len(scores.better) < _MANY_ROWS:
-        return f"{found}, but little can be told of {len(scores.better)} rows: evaluate more of them first."
+    if better.num_rows < _MANY_ROWS and not below(better, off):
+        return f"{found}, but little can be told of {better.num_rows} rows: evaluate more of them first."
     return f"{found}: longer training, a larger network (--hidden) or --kl-warmup may help."
 
 
