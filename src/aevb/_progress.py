@@ -10,7 +10,7 @@ from typing import Any
 
 from aevb._splits import Splits
 from aevb.config import Config
-from aevb.data import is_binary, rows_found_in
+from aevb.data import columns_of_one_value, is_binary, one_value_words, rows_found_in
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -147,6 +147,8 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
                 f"note: {found:,} of the {of:,} validation rows equal training rows. If the file holds copies, these "
                 "are not new rows, and numbers on them are too high: take the copies out"
             )
+    if config.likelihood == "gaussian" and (told := one_value_words(columns_of_one_value(splits.train))):
+        lines.append(f"note: {told[0].lower()}{told[1:-1]}")
     if config.likelihood == "bernoulli" and config.binarization == "none" and not is_binary(splits.train.rows):
         lines.append(
             "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "

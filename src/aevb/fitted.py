@@ -299,14 +299,19 @@ class FittedModel:
         return self._log_p(self.prepare(rows)[1], method, num_samples, key)
 
     def compare_estimators(
-        self, rows: Any, *, num_rows: int = 100, num_samples: tuple[int, ...] = (1, 2, 5, 10), num_draws: int = 100
+        self,
+        rows: Any,
+        *,
+        num_rows: int = 100,
+        num_samples: int | tuple[int, ...] = (1, 2, 5, 10),
+        num_draws: int = 100,
     ) -> Iterator[evaluate.EstimatorNoise]:
         """Variance, signal-to-noise ratio and cost of each estimator's gradient at this model's parameters.
 
         Args:
             rows: data; the first `num_rows` of them are the minibatch.
             num_rows: M.
-            num_samples: L or K, each in turn.
+            num_samples: L or K, each in turn, or one.
             num_draws: gradients for each; see `aevb.evaluate.compare_estimators`.
         """
         dataset = self._dataset(rows)
@@ -316,7 +321,7 @@ class FittedModel:
             self.recognition,
             x.astype(np.float32),
             self.evaluation_key(Purpose.GRADIENTS),
-            num_samples=num_samples,
+            num_samples=tuple(whole("num_samples", n, 1, MOST) for n in np.atleast_1d(np.asarray(num_samples, object))),
             num_draws=num_draws,
         )
 

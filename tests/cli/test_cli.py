@@ -280,6 +280,9 @@ def test_rows_in_doubt_are_told_as_far_as_they_are(capsys):
         _tables.print_comparison([line], "test")
         told = " ".join(capsys.readouterr().out.split())
         assert sentence in told and ("trusted" in told) == (error is None)
+        assert "one value" not in told
+    _tables.print_comparison([line._replace(of_one_value=("erl",))], "test")
+    assert "of the values of column erl are one value" in " ".join(capsys.readouterr().out.split())
 
 
 def test_importance_sampling_is_low_by_no_one_knows_how_much(capsys) -> None:

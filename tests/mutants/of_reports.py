@@ -130,8 +130,8 @@ MUTANTS = [
     (
         "the ELBO of other rows beside log p(x)",
         MAKE,
-        "Scores(content, settings, elbo[index], log_p, better, gaussian)",
-        "Scores(content, settings, elbo[: len(index)], log_p, better, gaussian)",
+        "Scores(content, settings, elbo[index], log_p, better, gaussian, of_one_value)",
+        "Scores(content, settings, elbo[: len(index)], log_p, better, gaussian, of_one_value)",
         f"{REPORTS}::test_chains_agree_with_importance_sampling[ais]",
     ),
     (

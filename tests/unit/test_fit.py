@@ -20,7 +20,7 @@ from aevb._progress import BarProgress, NotebookProgress, Progress, describe, wa
 from aevb._splits import load_splits
 from aevb.cli import main
 from aevb.config import Config
-from aevb.data import choose_preprocessing, epoch_order, load, rows_found_in, split
+from aevb.data import choose_preprocessing, columns_of_one_value, epoch_order, load, rows_found_in, split
 from aevb.distributions import ContinuousBernoulli
 
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
@@ -502,6 +502,19 @@ def test_copies_among_the_validation_rows_are_told(times):
     splits = load_splits(rows, Config(validation=0.3))
     said = "\n".join(describe(make_plan(Config(), splits).config, splits))
     assert ("validation rows equal training rows" in said) == (times > 1)
+
+
+def test_columns_of_one_value_are_found_and_told():
+    """Where more than half of a column's values are one, its density grows with the length of the training."""
+    rows = np.random.default_rng(0).normal(size=(101, 70))
+    rows[:51, [0, 66]] = 0.5
+    rows[:50, 3] = 0.5  # not more than half
+    rows = np.random.default_rng(1).permuted(rows, axis=0)
+    assert columns_of_one_value(load(rows)) == ("1", "67")
+    assert columns_of_one_value(load(rows[:, 1:66])) == ()
+    splits = load_splits(rows, Config(validation=0.0))
+    said = "\n".join(describe(make_plan(Config(), splits).config, splits))
+    assert "note: more than half of the values of each of the columns 1, 67 are one value" in said
 
 
 def test_a_column_that_is_taken_for_labels_is_told(tmp_path):

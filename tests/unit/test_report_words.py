@@ -304,6 +304,16 @@ def test_the_gravest_finding_gives_the_advice():
     assert what_next("", findings, on_columns).startswith("No check asks for a change.")
 
 
+@pytest.mark.parametrize("method", ["quadrature", "is", "ais", "hmc", "elbo"])
+def test_columns_of_one_value_are_told_beside_the_score(method):
+    """Two columns that were 99 % one value made 10 of 11 nats "better", by a scale that shrank."""
+    found = scores(method, better=3.0)._replace(gaussian=True)
+    told = how_good(found._replace(of_one_value=("erl", "pox")))
+    assert told.startswith(how_good(found))
+    assert "of each of the columns erl, pox are one value: a density has no upper limit there" in told
+    assert "upper limit" not in how_good(found)
+
+
 @pytest.mark.parametrize("method", ["quadrature", "is"])
 def test_gaussian_columns_are_called_so(method):
     """Of independent exponentials a model that was 0.9 nats worse than they are was called better than "independent

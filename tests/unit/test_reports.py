@@ -613,6 +613,13 @@ def test_comparing_a_model_with_itself_and_with_a_worse_one(fitted):
     assert lines[2].log_p_difference.value < -5 * lines[2].log_p_difference.standard_error
 
 
+def test_one_number_of_samples_is_enough_to_compare_estimators(fitted):
+    lines = list(fitted.compare_estimators(TEST, num_rows=5, num_samples=2, num_draws=3))
+    assert {line.num_samples for line in lines} == {2}
+    with pytest.raises(aevb.ConfigError, match="num_samples must be a whole number"):
+        list(fitted.compare_estimators(TEST, num_samples=(1.5,)))
+
+
 def test_the_spread_of_the_rows_is_not_in_a_paired_difference(fitted):
     twin = aevb.fit(TRAIN, likelihood="bernoulli", latent_dim=2, seed=1, **SMALL)
     (_, line), _ = compare([("a", fitted), ("b", twin)], TEST, num_samples=100)

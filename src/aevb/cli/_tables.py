@@ -15,6 +15,7 @@ from rich.table import Table
 
 from aevb._measures import about_units
 from aevb._splits import not_held_out
+from aevb.data import one_value_words
 from aevb.evaluate import EstimatorNoise
 from aevb.fitted import FittedModel
 from aevb.models import Linear, untie
@@ -110,6 +111,8 @@ def print_comparison(lines: Sequence[Compared], part: str) -> None:
                 else f"is known to {line.quadrature_error:.2g} nats: {some} the grid was not fine or wide enough"
             )
             console.print(f"log p(x) of {line.name} {told}; see aevb evaluate", markup=False)
+    if told := one_value_words(max((line.of_one_value for line in lines), key=len)):
+        console.print(told, markup=False)
     jacobians = {line.log_jacobian for line in lines}
     if jacobians != {0.0}:
         same = about_units(jacobians.pop()) if len(jacobians) == 1 else ""

@@ -8,7 +8,9 @@ from .arrays import is_binary as is_binary
 from .batching import epoch_order as epoch_order
 from .batching import split as split
 from .dataset import Dataset as Dataset
+from .dataset import columns_of_one_value as columns_of_one_value
 from .dataset import more_than_by_chance as more_than_by_chance
+from .dataset import one_value_words as one_value_words
 from .dataset import rows_found_in as rows_found_in
 from .dataset import share_repeated as share_repeated
 from .info import DataInfo as DataInfo

@@ -134,8 +134,8 @@ def rows_found_in(rows: Dataset, among: Dataset) -> NDArray[np.bool_]:
     """
     if rows.num_columns != among.num_columns:
         raise DataError(
-            f"{rows.name!r} has {rows.num_columns} columns and {among.name!r} {among.num_columns}: their rows cannot "
-            "be the same"
+            f"{rows.name!r} has {rows.num_columns} columns, and {among.name!r}, among whose rows they are looked for, "
+            f"{among.num_columns}; give both the same columns"
         )
     dtypes = (rows.rows.dtype, among.rows.dtype)
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
@@ -156,6 +156,40 @@ def share_repeated(dataset: Dataset) -> float:
     """
     counts = Counter(_digests(dataset.rows, dataset.rows.dtype))
     return sum(count for count in counts.values() if count > 1) / len(dataset)
+
+
+def columns_of_one_value(dataset: Dataset) -> tuple[str, ...]:
+    """Names, or numbers from 1, of the columns more than half of whose values are one and the same.
+
+    A density has no upper limit at a value that repeats: there its scale can shrink for as long as training goes on.
+
+    Example:
+        >>> columns_of_one_value(Dataset("a", np.array([[0.0, 1.0], [0.0, 2.0], [5.0, 3.0]]), (2,), columns=("u", "v")))
+        ('u',)
+    """
+    found: list[int] = []
+    for start in range(0, dataset.num_columns, 64):
+        block = dataset.rows[:, start : start + 64]
+        middle = np.partition(block, len(block) // 2, axis=0)[len(block) // 2]  # it is that value, if there is one
+        found += (start + np.flatnonzero(2 * np.count_nonzero(block == middle, axis=0) > len(block))).tolist()
+    return tuple(dataset.columns[i] if dataset.columns else str(i + 1) for i in found)
+
+
+def one_value_words(names: tuple[str, ...]) -> str:
+    """What `columns_of_one_value` means for a log density, or nothing where there are none.
+
+    Example:
+        >>> print(one_value_words(("erl",)))
+        More than half of the values of column erl are one value: a density has no upper limit there, and how far ...
+    """
+    if not names:
+        return ""
+    some = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    which = f"column {some}" if len(names) == 1 else f"each of the columns {some}"
+    return (
+        f"More than half of the values of {which} are one value: a density has no upper limit there, and how far its "
+        "scale has shrunk, rather than the fit, can set log p(x)."
+    )
 
 
 def more_than_by_chance(found: int, total: int, chance: float) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aevb import evaluate
+from aevb.data import columns_of_one_value
 from aevb.errors import ConfigError, DataError
 from aevb.fitted import FittedModel, Purpose
 
@@ -30,6 +31,7 @@ class Compared(NamedTuple):
     # Nats by which the mean log p(x) can be off for all that quadrature knows; None by another method, or if a row's
     # integral did not settle.
     quadrature_error: float | None = None
+    of_one_value: tuple[str, ...] = ()  # `aevb.data.columns_of_one_value`, under a Gaussian likelihood
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
@@ -94,6 +96,7 @@ def compare(
             if exact and np.isfinite(found.error).all():
                 error = float(np.mean(found.error, dtype=np.float64))
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt, error))
+    of_one_value = columns_of_one_value(dataset)
     lines = []
     for (name, model), (own, log_p, method, in_doubt, error) in zip(models, table, strict=True):
         reference_bound, reference = table[0][:2]
@@ -110,6 +113,7 @@ def compare(
                 method=method,
                 rows_in_doubt=in_doubt,
                 quadrature_error=error,
+                of_one_value=of_one_value if model.architecture.likelihood == "gaussian" else (),
             )
         )
     return lines, fingerprint

@@ -9,7 +9,14 @@ import jax
 import numpy as np
 
 from aevb import evaluate
-from aevb.data import DataInfo, Dataset, more_than_by_chance, rows_found_in, share_repeated
+from aevb.data import (
+    DataInfo,
+    Dataset,
+    columns_of_one_value,
+    more_than_by_chance,
+    rows_found_in,
+    share_repeated,
+)
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
@@ -167,9 +174,9 @@ def make_report(
     findings = _findings(subject, settings, on_progress)
     gaussian = fitted.architecture.likelihood == "gaussian"
     content |= {name: finding.content for name, finding in findings.items()}
-    answers, sections = _words(
-        fitted, Scores(content, settings, elbo[index], log_p, better, gaussian), findings, dataset
-    )
+    of_one_value = columns_of_one_value(dataset) if gaussian else ()
+    scores = Scores(content, settings, elbo[index], log_p, better, gaussian, of_one_value)
+    answers, sections = _words(fitted, scores, findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]
     content["sections"] = [section._asdict() for section in sections]
     pictured = {name: value for finding in findings.values() for name, value in finding.pictured.items()}

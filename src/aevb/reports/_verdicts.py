@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aevb.data import more_than_by_chance
+from aevb.data import more_than_by_chance, one_value_words
 from aevb.evaluate import KHAT_LIMIT, Mean, above, below, mean, minus
 
 from ._log_p import LogP
@@ -35,6 +35,7 @@ class Scores(NamedTuple):
     log_p: LogP | None  # of these; None for method "elbo"
     better: np.ndarray | None = None  # (M,), nats above `aevb.evaluate.independent_columns`
     gaussian: bool = False  # whether these columns are Gaussian, which those of the data need not be
+    of_one_value: tuple[str, ...] = ()  # `aevb.data.columns_of_one_value`, under a Gaussian likelihood
 
     @property
     def against(self) -> str:
@@ -49,6 +50,10 @@ class Scores(NamedTuple):
 
 def how_good(scores: Scores, num_dimensions: int = 0) -> str:
     """The score of a row, and how far it is above a yardstick; for an image in bits per dimension, too."""
+    return f"{_score(scores, num_dimensions)} {one_value_words(scores.of_one_value)}".strip()
+
+
+def _score(scores: Scores, num_dimensions: int) -> str:
     content, method = scores.content, scores.settings.method
     if "grey_objective" in content:
         return (
