@@ -42,11 +42,19 @@ def digest(options: dict) -> str:
     return found.hexdigest()
 
 
+def _processor() -> str:
+    """Name, family and model, where Linux tells them."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return ", ".join(f"{name} {told[name]}" for name in ("model name", "cpu family", "model") if name in told)
+
+
 def main() -> None:
     """Train, and compare or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write the file")
-    here = {"machine": platform.machine(), "processor": platform.processor(), "jax": importlib.metadata.version("jax")}
+    here = {"machine": platform.machine(), "processor": _processor(), "jax": importlib.metadata.version("jax")}
     write = parser.parse_args().write
     found = {name: digest(options) for name, options in PRESETS.items()}
     if write:

@@ -22,15 +22,15 @@ MUTANTS = [
     (
         "every row is simulated with what the first one has given",
         "evaluate/_simulated.py",
-        "index % length(like)",
+        "index % num_rows_of(like)",
         "index % 1",
         "unit/test_conditional.py::test_simulated_rows_are_given_what_the_rows_of_data_have",
     ),
     (
         "each minibatch is made of the first rows",
         "train/_loop.py",
-        "lambda leaf: leaf[index]",
-        "lambda leaf: leaf[: len(index)]",
+        "Batch(take(rows, index), index)",
+        "Batch(take(rows, slice(len(index))), index)",
         "unit/test_conditional.py::test_a_conditional_model_is_trained_and_every_row_keeps_its_own_given",
     ),
     (

@@ -512,6 +512,7 @@ def test_columns_of_one_value_are_found_and_told():
     rows = np.random.default_rng(1).permuted(rows, axis=0)
     assert columns_of_one_value(load(rows)) == ("1", "67")
     assert columns_of_one_value(load(rows[:, 1:66])) == ()
+    assert columns_of_one_value(load(rows[:1])) == ()  # one row repeats nothing
     splits = load_splits(rows, Config(validation=0.0))
     said = "\n".join(describe(make_plan(Config(), splits).config, splits))
     assert "note: more than half of the values of each of the columns 1, 67 are one value" in said

@@ -171,7 +171,9 @@ def columns_of_one_value(dataset: Dataset) -> tuple[str, ...]:
     for start in range(0, dataset.num_columns, 64):
         block = dataset.rows[:, start : start + 64]
         middle = np.partition(block, len(block) // 2, axis=0)[len(block) // 2]  # it is that value, if there is one
-        found += (start + np.flatnonzero(2 * np.count_nonzero(block == middle, axis=0) > len(block))).tolist()
+        count = np.count_nonzero(block == middle, axis=0)
+        of_one_value = (2 * count > len(block)) & (count > 1)  # a single row repeats nothing
+        found += (start + np.flatnonzero(of_one_value)).tolist()
     return tuple(dataset.columns[i] if dataset.columns else str(i + 1) for i in found)
 
 

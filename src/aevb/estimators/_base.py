@@ -9,11 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from aevb.errors import ConfigError
-from aevb.models import (
-    AbstractGenerativeModel,
-    AbstractRecognitionModel,
-    X,
-)
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, X
 
 
 class Estimate(NamedTuple):
@@ -72,7 +68,7 @@ def minibatch_bound(
     keys: Key[Array, " M"],
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    batch: X,
+    batch: Rows,
     num_examples: int,
 ) -> tuple[Float[Array, ""], Estimate]:
     r"""Eq. 8: L(theta, phi; X) ~ N/M sum_{i=1..M} L~(theta, phi; x_i), the bound of the WHOLE data set.
@@ -82,7 +78,7 @@ def minibatch_bound(
         keys: M keys, one per row, so that no two rows share noise.
         generative: p_theta(x, z).
         recognition: q_phi(z | x).
-        batch: M rows (each array of them with M rows), drawn from the N of the data set.
+        batch: M rows, drawn from the N of the data set.
         num_examples: N.
 
     Returns:

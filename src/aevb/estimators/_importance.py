@@ -9,12 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import as_drawn
 from aevb.errors import ConfigError
-from aevb.models import (
-    AbstractGenerativeModel,
-    AbstractRecognitionModel,
-    X,
-    posterior_of,
-)
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import (

@@ -8,12 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.errors import ConfigError
-from aevb.models import (
-    AbstractGenerativeModel,
-    AbstractRecognitionModel,
-    X,
-    posterior_of,
-)
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import fixed_samples, log_mean_exp, log_weights, refuse_moving_support, with_gradient_of

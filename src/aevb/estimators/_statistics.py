@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, num_rows_of, tie, untie
 
 from ._base import AbstractEstimator, Estimate, minibatch_bound
 
@@ -30,7 +30,7 @@ class GradientStatistics(NamedTuple):
 def gradient_statistics(
     estimator: AbstractEstimator,
     model: Pair,
-    batch: PyTree[Shaped[Array | np.ndarray, "..."]],
+    batch: Rows,
     key: PRNGKeyArray,
     *,
     num_draws: int = 100,
@@ -109,8 +109,8 @@ def _summary(moments: list[tuple[np.ndarray, np.ndarray]], num_draws: int, secon
 
 
 @eqx.filter_jit
-def _estimates(estimator: AbstractEstimator, model: Pair, rows: X, key: PRNGKeyArray) -> Estimate:
-    num_rows = len(jax.tree.leaves(rows)[0])
+def _estimates(estimator: AbstractEstimator, model: Pair, rows: Rows, key: PRNGKeyArray) -> Estimate:
+    num_rows = num_rows_of(rows)
     keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(num_rows))
     return minibatch_bound(estimator, keys, *model, rows, num_rows)[1]
 
@@ -119,7 +119,7 @@ def _moments(
     params: PyTree[Array],
     static: Any,
     estimator: AbstractEstimator,
-    rows: X,
+    rows: Rows,
     key: PRNGKeyArray,
     num_draws: int,
 ) -> tuple[PyTree[Array], PyTree[Array]]:

@@ -7,12 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from aevb.distributions import as_drawn
-from aevb.models import (
-    AbstractGenerativeModel,
-    AbstractRecognitionModel,
-    X,
-    posterior_of,
-)
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, X, posterior_of
 
 from ._base import AbstractEstimator, Estimate, check_num_samples
 from ._log_weights import log_weights, refuse_moving_support, reparameterized_draws, stopped, with_gradient_of

@@ -20,15 +20,18 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
+    num_rows_of,
     posterior_and_prior,
     posterior_of,
     prior_of,
+    take,
 )
 
 from ._annealing import Annealing, Chains, draw, make_bridge, pilot_run, relative_weights, run
-from ._rows import Rows, length, map_rows, take
+from ._rows import map_rows
 from ._simulated import given_rows
 from ._summary import Mean, mean
 
@@ -120,7 +123,7 @@ def annealed_importance_sampling(
     """
     settings = settings or Annealing()
     _check_batch(batch_size)
-    if length(rows):
+    if num_rows_of(rows):
         _check_latents(generative, recognition, [as_floats(take(rows, i)) for i in (0, -1)], settings.start)
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
@@ -194,8 +197,7 @@ def _check_latents(
                 f'start="prior" needs a model with a prior() and a likelihood(), but {type(generative).__name__} has '
                 'log_joint() alone; use start="encoder"'
             )
-        for x in some[:1]:
-            unconstrained(prior_of(generative, x))
+        unconstrained(prior_of(generative, some[0]))
         return
     for x in some:
         q = posterior_of(recognition, x)

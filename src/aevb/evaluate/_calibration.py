@@ -14,9 +14,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, as_floats, log_joint_of, posterior_of
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    Rows,
+    as_floats,
+    log_joint_of,
+    posterior_of,
+    take,
+)
 
-from ._rows import Rows, map_rows, take
+from ._rows import map_rows
 from ._simulated import given_rows
 
 Shape = Literal["uniform", "shifted low", "shifted high", "under-dispersed", "over-dispersed", "other"]

@@ -11,12 +11,14 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
     posterior_and_prior,
+    take,
 )
 
-from ._rows import Rows, map_rows, take
+from ._rows import map_rows
 from ._simulated import given_rows
 
 

@@ -18,14 +18,17 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
+    num_rows_of,
     posterior_of,
     prior_of,
+    take,
 )
 
 from ._psis import TAIL, pareto_khat
-from ._rows import Rows, length, map_rows, take
+from ._rows import map_rows
 from ._summary import Mean, mean
 
 GaussianFamily = Literal["diagonal", "full-covariance"]
@@ -140,14 +143,13 @@ def inference_gaps(
     settings = _checked(family, num_steps, num_samples, learning_rate)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    n = num_rows_of(rows)
     for name, value in (("log_likelihood", log_likelihood), ("log_likelihood_error", log_likelihood_error)):
-        if value is not None and np.shape(value) != (length(rows),):
-            raise ValueError(
-                f"{name} must have one number for each of {length(rows)} rows, got shape {np.shape(value)}"
-            )
+        if value is not None and np.shape(value) != (n,):
+            raise ValueError(f"{name} must have one number for each of {n} rows, got shape {np.shape(value)}")
     if log_likelihood is None and log_likelihood_error is not None:
         raise ValueError("log_likelihood_error is that of a log_likelihood that is given; give both")
-    if length(rows):
+    if n:
         _check_real(generative, recognition, as_floats(take(rows, 0)))
     found: _OfRow = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row
@@ -165,7 +167,7 @@ def inference_gaps(
     log_p = found.log_likelihood
     if log_likelihood is not None:
         log_p = np.asarray(log_likelihood, np.float64)
-        given = np.zeros(length(rows)) if log_likelihood_error is None else np.asarray(log_likelihood_error, np.float64)
+        given = np.zeros(n) if log_likelihood_error is None else np.asarray(log_likelihood_error, np.float64)
         errors = errors._replace(
             log_likelihood=given,
             approximation_gap=np.hypot(found.optimised_error, given),

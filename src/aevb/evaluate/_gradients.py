@@ -18,9 +18,7 @@ from aevb.estimators import (
     StickingTheLanding,
     gradient_statistics,
 )
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
-
-from ._rows import Rows, length
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, num_rows_of
 
 COMPARED: dict[str, Callable[[int], AbstractEstimator]] = {  # those of `_NEEDS_TWO` with 2 samples or more
     "score (naive)": lambda n: ScoreFunction(n),
@@ -77,7 +75,7 @@ def compare_estimators(
     Raises:
         ValueError: no rows, fewer than two draws, or a number of samples below 1.
     """
-    if length(rows) == 0:
+    if num_rows_of(rows) == 0:
         raise ValueError("there are 0 rows to differentiate on")
     for name, make in COMPARED.items():
         for n in num_samples:

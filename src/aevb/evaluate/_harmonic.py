@@ -21,15 +21,18 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
     log_joint_of,
+    num_rows_of,
     posterior_and_prior,
     posterior_of,
     prior_of,
+    take,
 )
 
-from ._rows import Rows, length, map_rows, take
+from ._rows import map_rows
 
 # Bandwidths to choose from, as multiples of Scott's.
 _FACTORS = np.exp((np.arange(10) - 5) / 2)
@@ -159,7 +162,7 @@ def harmonic_log_likelihood(
     settings = settings or HarmonicSettings()
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if length(rows):
+    if num_rows_of(rows):
         _check_latents(generative, recognition, [as_floats(take(rows, i)) for i in (0, -1)])
     found = map_rows(
         _row_function(settings), (generative, recognition), rows, key, batch_size=batch_size, first_row=first_row

@@ -11,17 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.models import (
-    AbstractGenerativeModel,
-    AbstractRecognitionModel,
-    X,
-    as_floats,
-    log_joint_of,
-)
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, X, as_floats, log_joint_of, num_rows_of
 
 from ._proposal import PATTERN, Proposal, make_proposal
 from ._psis import TAIL, pareto_khat
-from ._rows import Rows, length, map_rows
+from ._rows import map_rows
 
 # So many log-weights of a row are held at once; above it, they are folded into the sums and forgotten.
 SAMPLES_AT_ONCE = 8192
@@ -150,10 +144,10 @@ def _sample(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     start = 0 if more_of is None else more_of.num_samples
-    if more_of is not None and (start >= num_samples or len(more_of.largest) != length(rows)):
+    if more_of is not None and (start >= num_samples or len(more_of.largest) != num_rows_of(rows)):
         raise ValueError(
             f"going on from {start} samples of {len(more_of.largest)} rows needs the same rows and more samples, got "
-            f"{num_samples} samples of {length(rows)} rows"
+            f"{num_samples} samples of {num_rows_of(rows)} rows"
         )
     missing = num_samples - start
     num_runs = math.ceil(missing / SAMPLES_AT_ONCE)

@@ -23,15 +23,18 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
     log_prior_of,
+    num_rows_of,
     posterior_and_prior,
     posterior_of,
     prior_of,
+    take,
 )
 
-from ._rows import Rows, length, map_rows, take
+from ._rows import map_rows
 from ._summary import Mean, mean
 
 # A dimension is active if Var_x[E_q(z_j|x)[z_j]] is above this share of the prior's variance.
@@ -161,8 +164,8 @@ def latent_diagnostics(
         raise ValueError(
             f"num_aggregate must be at least 2 and batch_size at least 1, got {num_aggregate} and {batch_size}"
         )
-    if length(rows) < 2:
-        raise ValueError(f"variances over rows need at least 2 rows, got {length(rows)}")
+    if num_rows_of(rows) < 2:
+        raise ValueError(f"variances over rows need at least 2 rows, got {num_rows_of(rows)}")
     if not isinstance(generative, AbstractPriorLikelihood):
         raise UnavailableError(
             f"the KL to the prior needs prior(), but {type(generative).__name__} has only log_joint; derive it from "
@@ -181,10 +184,10 @@ def latent_diagnostics(
         )
 
     every = rows
-    if length(rows) > num_aggregate:
-        chosen = jax.random.choice(choice_key, length(rows), (num_aggregate,), replace=False)
+    if num_rows_of(rows) > num_aggregate:
+        chosen = jax.random.choice(choice_key, num_rows_of(rows), (num_aggregate,), replace=False)
         rows = take(rows, np.sort(np.asarray(chosen)))
-    n = length(rows)
+    n = num_rows_of(rows)
     z, log_q, log_p = map_rows(_draw, models, rows, draw_key, batch_size=batch_size)
     aggregate = _log_aggregate(recognition, jax.tree.map(jnp.asarray, rows), z, max(1, _PAIRS // n))
     own_in, own_out = (np.asarray(log_density, np.float64) for log_density in aggregate)
@@ -253,7 +256,7 @@ def _log_aggregate(
     """log q_in(z_i) and log q_out(z_i), the mixtures over all rows x_j and over those with j != i, `chunk_size` rows
     at a time.
     """
-    n = length(rows)
+    n = num_rows_of(rows)
     index = jnp.arange(-(-n // chunk_size) * chunk_size).reshape(-1, chunk_size)
     z = jnp.asarray(z)
 

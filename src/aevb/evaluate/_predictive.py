@@ -15,14 +15,17 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     X,
     as_floats,
     given_of,
     likelihood_given,
+    num_rows_of,
     posterior_of,
+    take,
 )
 
-from ._rows import Rows, length, map_rows, take
+from ._rows import map_rows
 
 Kind = Literal["posterior", "prior"]
 Statistic = Callable[[np.ndarray], float]
@@ -165,12 +168,12 @@ def posterior_predictive_check(
         raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if num_replicates < 1:
         raise ValueError(f"num_replicates must be at least 1, got {num_replicates}")
-    if length(rows) == 0:
+    if num_rows_of(rows) == 0:
         raise ValueError("there are 0 rows to check")
     if (stored is None) != (inverse is None):
         raise ValueError("stored rows and the inverse that gives replicates their units go together; give both")
-    if stored is not None and len(stored) != length(rows):
-        raise ValueError(f"{len(stored)} stored rows for {length(rows)} rows")
+    if stored is not None and len(stored) != num_rows_of(rows):
+        raise ValueError(f"{len(stored)} stored rows for {num_rows_of(rows)} rows")
     if kind == "posterior" and not isinstance(generative, AbstractPriorLikelihood):
         raise UnavailableError(
             f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
@@ -228,7 +231,7 @@ def _observed_rows(generative: AbstractGenerativeModel, rows: Rows) -> Any:
 
 
 def _compute(statistics: Mapping[str, Statistic], rows: np.ndarray, whose: str) -> Float[np.ndarray, " S"]:
-    matrix = rows.reshape(length(rows), -1)
+    matrix = rows.reshape(num_rows_of(rows), -1)
     values = np.array([float(statistic(matrix)) for statistic in statistics.values()])
     if not np.all(np.isfinite(values)):
         name = list(statistics)[int(np.argmin(np.isfinite(values)))]

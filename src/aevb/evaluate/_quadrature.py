@@ -19,14 +19,16 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
+    Rows,
     as_floats,
     likelihood_given,
     log_likelihood_of,
+    num_rows_of,
     prior_given,
+    take,
 )
 
 from ._importance import log_likelihood
-from ._rows import Rows, length, take
 
 # Points of a tile along each axis, and of the first grid: at least so many, and at most, by the number of axes.
 _TILE = {1: 32, 2: 16}
@@ -114,12 +116,12 @@ def quadrature_log_likelihood(
     """
     if not tolerance > 0:
         raise ValueError(f"tolerance must be a positive number of nats, got {tolerance}")
-    if not length(rows):
+    if not num_rows_of(rows):
         raise ValueError("there are 0 rows to evaluate")
     grid = _make_grid(generative)
     parts = [
         _integrate(generative, grid, take(rows, slice(i, i + _BLOCK)), tolerance)
-        for i in range(0, length(rows), _BLOCK)
+        for i in range(0, num_rows_of(rows), _BLOCK)
     ]
     log_p, error = (np.concatenate(part) for part in zip(*parts, strict=True))
     if recognition is not None:
@@ -330,7 +332,7 @@ def _runs(tile: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _integrate(generative: Any, grid: _Grid, rows: Any, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """log p(x) and its error of each row."""
-    n, k, x = length(rows), len(grid.low), jax.tree.map(jnp.asarray, rows)
+    n, k, x = num_rows_of(rows), len(grid.low), jax.tree.map(jnp.asarray, rows)
     eps = float(np.finfo(jnp.result_type(float)).eps)
     children = np.stack(np.meshgrid(*[[0, 1]] * k, indexing="ij"), axis=-1).reshape(-1, k)
     side = grid.size // _TILE[k]

@@ -1,37 +1,18 @@
 """Apply a function of one row to every row, in bounded memory, and bring the results to the host."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, PRNGKeyArray
+
+from aevb.models import Rows, num_rows_of, take
 
 # Rows that are on the device at once.
 HOST_CHUNK = 10_000
-
-# N examples: an array of them, or a structure of arrays with N rows each.
-Rows: TypeAlias = PyTree[Shaped[Array | np.ndarray, "..."]]
-
-
-def length(rows: Rows) -> int:
-    """N, the same for every array of a structure.
-
-    Example:
-        >>> length(np.zeros((5, 2))), length((np.zeros((5, 2)), np.zeros(5)))
-        (5, 5)
-    """
-    sizes = {len(leaf) for leaf in jax.tree.leaves(rows)}
-    if len(sizes) != 1:
-        raise ValueError(f"all arrays of the rows must have one length, got {sorted(sizes)}")
-    return sizes.pop()
-
-
-def take(rows: Rows, index: Any) -> Any:
-    """Some of the rows, or one of them: indexing of each array."""
-    return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
 @eqx.filter_jit
@@ -74,9 +55,9 @@ def map_rows(
     """
     parts = []
     size = HOST_CHUNK if rows_at_once is None else min(rows_at_once, HOST_CHUNK)
-    for start in range(0, length(rows), size):
+    for start in range(0, num_rows_of(rows), size):
         chunk = jax.tree.map(jnp.asarray, take(rows, slice(start, start + size)))
-        index = jnp.arange(length(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
+        index = jnp.arange(num_rows_of(chunk), dtype=jnp.uint32) + jnp.uint32(first_row + start)
         parts.append(jax.device_get(_map_chunk(fn, args, chunk, index, key, batch_size)))
     if not parts:
         raise ValueError("there are 0 rows to evaluate")

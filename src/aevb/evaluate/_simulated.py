@@ -7,9 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, as_floats, given_of
-
-from ._rows import Rows, length, take
+from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, Rows, as_floats, given_of, num_rows_of, take
 
 
 def given_rows(
@@ -31,5 +29,5 @@ def given_rows(
         raise UnavailableError(
             f"{type(generative).__name__} makes x for what is given; name rows of data that have it, with like=..."
         )
-    rows = take(like, index % length(like))
+    rows = take(like, index % num_rows_of(like))
     return index, jax.device_get(jax.vmap(lambda x: given_of(generative, as_floats(x)))(rows))

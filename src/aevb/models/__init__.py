@@ -3,8 +3,6 @@
 from ._contracts import AbstractGenerativeModel as AbstractGenerativeModel
 from ._contracts import AbstractPriorLikelihood as AbstractPriorLikelihood
 from ._contracts import AbstractRecognitionModel as AbstractRecognitionModel
-from ._contracts import X as X
-from ._contracts import as_floats as as_floats
 from ._contracts import given_of as given_of
 from ._contracts import likelihood_given as likelihood_given
 from ._contracts import log_joint_of as log_joint_of
@@ -15,6 +13,11 @@ from ._contracts import posterior_and_prior as posterior_and_prior
 from ._contracts import posterior_of as posterior_of
 from ._contracts import prior_given as prior_given
 from ._contracts import prior_of as prior_of
+from ._examples import Rows as Rows
+from ._examples import X as X
+from ._examples import as_floats as as_floats
+from ._examples import num_rows_of as num_rows_of
+from ._examples import take as take
 from ._flows import AbstractFlow as AbstractFlow
 from ._flows import CouplingFlow as CouplingFlow
 from ._flows import FlowDistribution as FlowDistribution

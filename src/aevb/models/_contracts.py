@@ -6,7 +6,7 @@ when it runs.
 """
 
 import abc
-from typing import Any, TypeAlias
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,8 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 from aevb.distributions import Distribution, has_point_mass
 from aevb.errors import UnavailableError
 
-# One example: an array, or any structure of arrays, such as (observed, given) in a conditional model.
-X: TypeAlias = PyTree[Array | np.ndarray]
+from ._examples import X
 
 
 class AbstractGenerativeModel(eqx.Module):
@@ -86,11 +85,6 @@ class AbstractRecognitionModel(eqx.Module):
 
 
 # --- what a model is asked, and what it must answer -------------------------------------------------------------------
-
-
-def as_floats(x: X) -> X:
-    """An example as the models see it: every leaf as floats."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(float), x)
 
 
 def given_of(generative: AbstractGenerativeModel, x: X) -> tuple[Any, ...]:

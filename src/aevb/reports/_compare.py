@@ -96,9 +96,10 @@ def compare(
             if exact and np.isfinite(found.error).all():
                 error = float(np.mean(found.error, dtype=np.float64))
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt, error))
-    of_one_value = columns_of_one_value(dataset)
+    gaussian = [model.architecture.likelihood == "gaussian" for _, model in models]
+    of_one_value = columns_of_one_value(dataset) if any(gaussian) else ()
     lines = []
-    for (name, model), (own, log_p, method, in_doubt, error) in zip(models, table, strict=True):
+    for (name, model), (own, log_p, method, in_doubt, error), is_gaussian in zip(models, table, gaussian, strict=True):
         reference_bound, reference = table[0][:2]
         score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
         lines.append(
@@ -113,7 +114,7 @@ def compare(
                 method=method,
                 rows_in_doubt=in_doubt,
                 quadrature_error=error,
-                of_one_value=of_one_value if model.architecture.likelihood == "gaussian" else (),
+                of_one_value=of_one_value if is_gaussian else (),
             )
         )
     return lines, fingerprint

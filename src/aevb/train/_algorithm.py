@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows
 
 
 class Batch(NamedTuple):
     """Rows as stored, and their index in the data set, from which each row's noise is derived."""
 
-    rows: PyTree[Array]  # M of them: each array has M rows
+    rows: Rows  # M of them
     indices: Int[Array, " M"]
 
 

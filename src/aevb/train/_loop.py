@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from aevb.data import epoch_order
 from aevb.errors import DivergenceError
+from aevb.models import Rows, num_rows_of, take
 
 from ._algorithm import Algorithm, Batch, Metrics, TrainState
 
@@ -44,12 +45,12 @@ def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -
     num_full, remainder = divmod(num_examples, batch_size)
 
     def epoch(
-        state: TrainState, rows: PyTree[Array], order_key: PRNGKeyArray, epoch: Int[Array, ""]
+        state: TrainState, rows: Rows, order_key: PRNGKeyArray, epoch: Int[Array, ""]
     ) -> tuple[TrainState, Metrics]:
         order = epoch_order(order_key, epoch, num_examples)
 
         def step(state: TrainState, index: Int[Array, " M"]) -> tuple[TrainState, Metrics]:
-            return algorithm.step(state, Batch(_take(rows, index), index))
+            return algorithm.step(state, Batch(take(rows, index), index))
 
         full = order[: num_full * batch_size].reshape(num_full, batch_size)
         state, metrics = jax.lax.scan(step, state, full)
@@ -59,10 +60,6 @@ def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -
         return state, metrics
 
     return jax.jit(epoch, donate_argnums=0)
-
-
-def _take(rows: PyTree[Array], index: Any) -> PyTree[Array]:
-    return jax.tree.map(lambda leaf: leaf[index], rows)
 
 
 class EpochSummary(NamedTuple):
@@ -86,7 +83,7 @@ class EpochSummary(NamedTuple):
 def epochs(
     algorithm: Algorithm,
     state: TrainState,
-    rows: PyTree[Shaped[Array | np.ndarray, "..."]],
+    rows: Rows,
     *,
     order_key: PRNGKeyArray,
     batch_size: int,
@@ -109,13 +106,14 @@ def epochs(
         copy what you want to keep. The host waits for the device once an epoch.
 
     Raises:
+        ValueError: the arrays of the rows have different lengths.
         DivergenceError: ten steps in a row had a non-finite bound or gradient. Names the step, its rows and the first
             bad tensor; its attribute `state` is the last good one.
 
     Example:
         See `examples/own_model.py`.
     """
-    num_examples = len(jax.tree.leaves(rows)[0])
+    num_examples = num_rows_of(rows)
     run_epoch = compile_epoch(algorithm, num_examples=num_examples, batch_size=batch_size)
     on_device = jax.device_put(jax.tree.map(jnp.asarray, rows))
     sizes = np.full(-(-num_examples // batch_size), batch_size, dtype=np.float64)
@@ -163,14 +161,14 @@ def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray
 def _describe(
     algorithm: Algorithm,
     state: TrainState,
-    rows: PyTree[Array],
+    rows: Rows,
     index: np.ndarray,
     names: np.ndarray,
     epoch: int,
     step: int,
 ) -> str:
     """Where training broke: skipped steps changed nothing, so the last good parameters show the culprit again."""
-    grads = jax.jit(algorithm.gradients)(state, Batch(_take(rows, index), jnp.asarray(index)))
+    grads = jax.jit(algorithm.gradients)(state, Batch(take(rows, index), jnp.asarray(index)))
     bad = [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads)

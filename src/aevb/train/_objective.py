@@ -12,7 +12,7 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
-    X,
+    Rows,
     posterior_and_prior,
 )
 
@@ -36,7 +36,7 @@ class FreeBits(NamedTuple):
 def free_bits_kl(
     generative: AbstractGenerativeModel,
     recognition: AbstractRecognitionModel,
-    batch: X,
+    batch: Rows,
     free_bits: FreeBits,
 ) -> Float[Array, ""]:
     """sum_g max(lambda, 1/M sum_i KL_g(x_i)), in nats per example.
