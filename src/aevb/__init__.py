@@ -1,7 +1,8 @@
 """Deep latent-variable models by Auto-Encoding Variational Bayes (Kingma & Welling 2014).
 
 `fit` takes data and a configuration and gives a fitted object; `load` reads one back from a file. What lies below,
-`aevb.models`, `aevb.estimators`, `aevb.train` and `aevb.evaluate`, is for those who bring a model of their own.
+`aevb.models`, `aevb.estimators`, `aevb.samplers`, `aevb.train` and `aevb.evaluate`, is for those who bring a model of
+their own.
 """
 
 import importlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from . import models as models
     from . import plots as plots
     from . import reports as reports
+    from . import samplers as samplers
     from . import train as train
     from ._fit import fit as fit
     from .fitted import FittedModel as FittedModel
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 # Loaded at first use: JAX and NumPyro take seconds to import, and `aevb --help` needs neither.
 _FUNCTIONS = {"fit": "_fit", "FittedModel": "fitted", "load": "fitted"}
-_MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "train")
+_MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "samplers", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Planted defects of chains and what is estimated by them: (name, file below src/aevb, text, replacement, killer)."""
 
-UNCONSTRAINED, HMC, NUMPYRO = "distributions/_unconstrained.py", "evaluate/_hmc.py", "distributions/_hmc.py"
+UNCONSTRAINED, HMC, CHAIN = "samplers/_unconstrained.py", "samplers/_hmc.py", "samplers/_chain.py"
 QUADRATURE, PROPOSAL = "evaluate/_quadrature.py", "evaluate/_proposal.py"
-AIS, ANNEALING, HARMONIC = "evaluate/_ais.py", "evaluate/_annealing.py", "evaluate/_harmonic.py"
+AIS, ANNEALING, HARMONIC = "evaluate/_ais.py", "samplers/_annealing.py", "evaluate/_harmonic.py"
 ON_SUPPORT, ANNEALED, FITTED = "unit/test_unconstrained.py", "statistical/test_ais.py", "statistical/test_harmonic.py"
 
 THERE = f"{ON_SUPPORT}::test_there_and_back_with_the_jacobians_determinant"
@@ -223,10 +223,17 @@ MUTANTS = [
         f"{FITTED}::test_latents_of_constrained_support_against_quadrature[gamma]",
     ),
     (
-        "an energy for a log-density",
-        NUMPYRO,
-        "(state.z, -state.potential_energy,",
-        "(state.z, state.potential_energy,",
+        "the scales are not adapted",
+        CHAIN,
+        "jnp.where(is_end, _scale(spread), scale)",
+        "jnp.where(is_end, scale, scale)",
+        f"{FITTED}::test_chains_sample_the_density",
+    ),
+    (
+        "the step size goes the wrong way",
+        CHAIN,
+        "_tried(steps, target_acceptance - probability)",
+        "_tried(steps, probability - target_acceptance)",
         f"{FITTED}::test_chains_sample_the_density",
     ),
 ]

@@ -12,9 +12,9 @@ import scipy.special
 from _oracles import JointOnly, Problem, gaussian_log_density, row_keys, z_scores
 
 from aevb.distributions import FAMILIES, Independent, Normal
-from aevb.evaluate import Annealing, _ais, _annealing, _proposal
-from aevb.evaluate._hmc import Position, transition
+from aevb.evaluate import Annealing, _ais, _proposal
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative
+from aevb.samplers import Position, _annealing, transition
 
 KEY = jax.random.key(0)
 WRONG = {"shift": 0.3, "scale": 1.2}

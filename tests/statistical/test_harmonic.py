@@ -10,9 +10,9 @@ import scipy.special
 from _oracles import JointOnly, Problem, row_keys, z_scores
 
 from aevb.distributions import FAMILIES, Normal
-from aevb.distributions._hmc import sample_by_hmc
 from aevb.evaluate import HarmonicSettings, _harmonic
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative, GaussianRecognition
+from aevb.samplers import sample_by_hmc
 
 KEY = jax.random.key(0)
 NUM_ROWS = 300

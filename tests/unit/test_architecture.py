@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ANYWHERE = {"errors", "_version"}
 LAYERS = [
     {"data", "distributions"},
+    {"samplers"},
     {"models"},
     {"estimators"},
     {"train", "evaluate"},
@@ -40,6 +41,7 @@ LAYERS = [
     {"cli"},
     {"__main__", "__init__"},
 ]
+FRONT_DOOR = next(parts for parts in LAYERS if "_fit" in parts)
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 
@@ -51,8 +53,8 @@ def part_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(path: Path, source: str | None = None) -> set[str]:
-    """Full names of all modules that a file imports, wherever in it the statement stands."""
+def imports(path: Path, source: str | None = None, *, with_names: bool = False) -> set[str]:
+    """Full names of all modules that a file imports, wherever in it the statement stands; and of what is taken."""
     package = ["aevb", *path.relative_to(ROOT).parts[:-1]]
     found = set()
     for node in ast.walk(ast.parse(path.read_text() if source is None else source)):
@@ -61,7 +63,7 @@ def imports(path: Path, source: str | None = None) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {module} if module != "aevb" else {f"aevb.{alias.name}" for alias in node.names}
+            found |= {module} if module != "aevb" and not with_names else {f"{module}.{a.name}" for a in node.names}
     return found
 
 
@@ -76,7 +78,7 @@ def breaks_direction(path: Path, source: str | None = None) -> set[str]:
     allowed_level = LEVEL.get(part, -1)
     bad = set()
     for other in own_imports(path, source) - ANYWHERE:
-        same_floor = LEVEL[other] == allowed_level and part in LAYERS[4]
+        same_floor = LEVEL[other] == allowed_level and part in FRONT_DOOR
         if part == "data" or not (LEVEL[other] < allowed_level or same_floor):
             bad.add(other)
     return bad
@@ -103,6 +105,35 @@ def test_imports_run_one_way():
 )
 def test_a_wrong_import_would_be_seen(file, statement):
     assert breaks_direction(ROOT / file, statement)
+
+
+def private_imports(path: Path, source: str | None = None) -> set[str]:
+    """Modules with a private name, or private names of modules, that a file imports from another package of `aevb`."""
+    return {
+        module
+        for module in imports(path, source, with_names=True)
+        if module.startswith("aevb.")
+        and any(part.startswith("_") and not part.endswith("__") for part in module.split(".")[2:])
+        and module.split(".")[1] != part_of(path)
+    }
+
+
+def test_no_private_name_is_imported_across_packages():
+    assert {name(path): bad for path in FILES if (bad := private_imports(path))} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from aevb.samplers._hmc import transition",
+        "from ..samplers import _hmc",
+        "import aevb.samplers._hmc",
+        "from aevb.samplers import _hmc",
+    ],
+)
+def test_a_private_import_would_be_seen(statement):
+    assert private_imports(ROOT / "evaluate/_ais.py", statement)
+    assert not private_imports(ROOT / "samplers/_chain.py", statement)
 
 
 def test_one_package_imports_numpyro():

@@ -8,7 +8,6 @@ import scipy.stats
 from _oracles import JointOnly, Problem, z_scores
 
 from aevb.distributions import FAMILIES, Normal
-from aevb.distributions._unconstrained import unconstrained
 from aevb.evaluate import (
     _proposal,
     importance_sampling,
@@ -27,6 +26,7 @@ from aevb.models import (
     GaussianRecognition,
     build,
 )
+from aevb.samplers import unconstrained
 
 PROBLEM = Problem.make(data_dim=6, latent_dim=3, num_rows=40, seed=3)
 ROWS = PROBLEM.rows.astype(np.float32)

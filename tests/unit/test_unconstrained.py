@@ -9,8 +9,8 @@ import numpyro.distributions as dist
 import pytest
 
 from aevb.distributions import FAMILIES, Dirichlet, MixtureSameFamily, MultivariateNormal, Normal, Reparameterized
-from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.models._mixture import Mixture
+from aevb.samplers import support_within, unconstrained
 
 KEY = jax.random.key(0)
 

@@ -13,6 +13,8 @@ from numpyro.distributions import Laplace as Laplace
 from numpyro.distributions import MixtureSameFamily as MixtureSameFamily
 from numpyro.distributions import MultivariateNormal as MultivariateNormal
 from numpyro.distributions import Normal as Normal
+from numpyro.distributions import biject_to as biject_to
+from numpyro.distributions import constraints as constraints
 
 from ._bernoulli import Bernoulli as Bernoulli
 from ._bernoulli import BernoulliCrossEntropy as BernoulliCrossEntropy
@@ -95,6 +97,8 @@ __all__ = [
     "VonMises",
     "Weibull",
     "as_drawn",
+    "biject_to",
+    "constraints",
     "drawn_and_log_prob",
     "expm1_minus",
     "family_lies_within",

@@ -1,10 +1,11 @@
 """How good a model is, in nats, with error bars, and when they cannot be trusted."""
 
+from aevb.samplers import Annealing as Annealing
+
 from ._ais import AnnealedImportance as AnnealedImportance
 from ._ais import BidirectionalGap as BidirectionalGap
 from ._ais import annealed_importance_sampling as annealed_importance_sampling
 from ._ais import bidirectional_gap as bidirectional_gap
-from ._annealing import Annealing as Annealing
 from ._baseline import independent_columns as independent_columns
 from ._calibration import Calibration as Calibration
 from ._calibration import rank_calibration as rank_calibration

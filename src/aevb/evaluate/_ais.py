@@ -11,9 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import Distribution
-
-# From its own module: this is no part of the public face of `aevb.distributions`.
-from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.errors import UnavailableError
 from aevb.estimators import log_mean_exp
 from aevb.models import (
@@ -29,8 +26,9 @@ from aevb.models import (
     prior_of,
     take,
 )
+from aevb.samplers import Annealing, Chains, begin, pilot_run, relative_weights, run, support_within, unconstrained
 
-from ._annealing import Annealing, Chains, draw, make_bridge, pilot_run, relative_weights, run
+from ._bridge import make_bridge
 from ._rows import map_rows
 from ._simulated import given_rows
 from ._summary import Mean, mean
@@ -221,7 +219,7 @@ def _row_function(s: Annealing) -> Callable[..., Any]:
         generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel, key: PRNGKeyArray, row: X
     ) -> tuple[Array, Array, Array, Array]:
         bridge = make_bridge(generative, recognition, as_floats(row), key, s.start)
-        forward, pilot = draw(bridge, key, s)
+        forward, pilot = begin(bridge, key, s)
         log_w, acceptance = run(bridge, forward, pilot_run(bridge, pilot, s), s, backward=False)
         log_mean, w = log_mean_exp(log_w), relative_weights(log_w)
         relative_error = jnp.std(w, ddof=1) / jnp.mean(w) / jnp.sqrt(jnp.asarray(s.num_chains, w.dtype))
@@ -238,7 +236,7 @@ def _gap_function(s: Annealing) -> Callable[..., Any]:
         model_key, key, backward_key = jax.random.split(key, 3)
         x, z = generative.sample(model_key, *row[1])
         bridge = make_bridge(generative, recognition, as_floats(x), key, s.start)
-        forward, pilot = draw(bridge, key, s)
+        forward, pilot = begin(bridge, key, s)
         log_steps = pilot_run(bridge, pilot, s)  # knows x, but not z
         log_w, forward_acceptance = run(bridge, forward, log_steps, s, backward=False)
         at_z = bridge.evaluate(bridge.inverse(z))

@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 # From their own modules: they are no part of the public face of `aevb.distributions`.
 from aevb.distributions import Distribution
-from aevb.distributions._hmc import Chain, sample_by_hmc
-from aevb.distributions._unconstrained import support_within, unconstrained
 from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
@@ -31,6 +29,7 @@ from aevb.models import (
     prior_of,
     take,
 )
+from aevb.samplers import Chain, sample_by_hmc, support_within, unconstrained
 
 from ._rows import map_rows
 

@@ -9,9 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aevb.distributions import Distribution, Reparameterized, as_drawn, rsample_and_log_prob, sample_and_log_prob
-
-# From its own module: this is no part of the public face of `aevb.distributions`.
-from aevb.distributions._unconstrained import unconstrained
 from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
@@ -24,6 +21,7 @@ from aevb.models import (
     posterior_of,
     prior_of,
 )
+from aevb.samplers import unconstrained
 
 Proposal = Literal["defensive", "encoder"]
 

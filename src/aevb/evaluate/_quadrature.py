@@ -11,9 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aevb.distributions import Bernoulli, ContinuousBernoulli, Distribution, Independent
-
-# From its own module: this is no part of the public face of `aevb.distributions`.
-from aevb.distributions._unconstrained import unconstrained
 from aevb.errors import UnavailableError
 from aevb.models import (
     AbstractGenerativeModel,
@@ -27,6 +24,7 @@ from aevb.models import (
     prior_given,
     take,
 )
+from aevb.samplers import unconstrained
 
 from ._importance import log_likelihood
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpyro.distributions import Distribution, Independent, biject_to, constraints
 
+from aevb.distributions import Distribution, Independent, biject_to, constraints
 from aevb.errors import UnavailableError
 
 

@@ -1,6 +1,7 @@
-"""Chains of one row, led from q0(z) to p(z | x) in small steps, and their weights.
+"""Chains that are led from one density to another in small steps, and their weights.
 
-log f_b(z) = (1 - b) log q0(z) + b log p(x, z), with 0 = b_0 < ... < b_T = 1. `_ais` makes estimates of the weights.
+log f_b = (1 - b) log f_0 + b log f_1, with 0 = b_0 < ... < b_T = 1. In `aevb.evaluate` f_0 is a prior or an encoder's
+q(z | x), f_1 is p(x, z) as a function of z, and the mean weight is an unbiased estimate of p(x).
 """
 
 import dataclasses
@@ -12,23 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from aevb.distributions import Distribution
-
-# From its own module: this is no part of the public face of `aevb.distributions`.
-from aevb.distributions._unconstrained import unconstrained
-from aevb.models import (
-    AbstractPriorLikelihood,
-    AbstractRecognitionModel,
-    X,
-    log_joint_of,
-    log_likelihood_of,
-    log_prior_of,
-    posterior_of,
-    prior_of,
-)
-
 from ._hmc import Position, transition
-from ._proposal import make_proposal
 
 Schedule = Literal["linear", "sigmoid"]
 Start = Literal["prior", "encoder"]
@@ -86,49 +71,11 @@ class Annealing:
 
 
 class Bridge(NamedTuple):
-    """From q0 to p(z, x) of one row, as functions of one chain. Each makes the distributions that it needs anew."""
+    """From f_0 to f_1, as functions of one chain. Each makes the distributions that it needs anew."""
 
-    draw: Callable[[PRNGKeyArray, Int[Array, ""]], Position]  # the i-th u ~ q0
+    draw: Callable[[PRNGKeyArray, Int[Array, ""]], Position]  # the i-th u ~ f_0
     evaluate: Callable[[Array], Position]
     inverse: Callable[[Array], Array]  # z -> u
-
-
-def make_bridge(generative: Any, recognition: AbstractRecognitionModel, x: X, key: PRNGKeyArray, start: str) -> Bridge:
-    """With start "prior" q0 is p(z), and with "encoder" the defensive mixture; u is z in R^k, by `unconstrained`."""
-    q0 = None if start == "prior" else make_proposal(generative, recognition, x, key, "defensive")
-
-    def support() -> Distribution:
-        if isinstance(generative, AbstractPriorLikelihood):
-            return prior_of(generative, x)
-        return posterior_of(recognition, x)
-
-    def log_q0(u: Array) -> Float[Array, ""]:
-        to = unconstrained(support())
-        z = to.forward(u)
-        return (log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)
-
-    def log_end(u: Array) -> Float[Array, ""]:
-        """log p(x | z), which is log f_1 - log f_0; or log f_1 = log p(x, z)."""
-        to = unconstrained(support())
-        z = to.forward(u)
-        if q0 is None:
-            return log_likelihood_of(generative, x, z)
-        return log_joint_of(generative, x, z) + to.log_det(u)
-
-    def evaluate(u: Array) -> Position:
-        base, base_gradient = jax.value_and_grad(log_q0)(u)
-        end, end_gradient = jax.value_and_grad(log_end)(u)
-        if q0 is None:
-            return Position(u, base, end, base_gradient, end_gradient)
-        return Position(u, base, end - base, base_gradient, end_gradient - base_gradient)
-
-    def inverse(z: Array) -> Array:
-        return unconstrained(support()).inverse(z)
-
-    def draw(key: PRNGKeyArray, i: Array) -> Position:
-        return evaluate(inverse(prior_of(generative, x).sample(key) if q0 is None else q0.draw(key, i)[0]))
-
-    return Bridge(draw, evaluate, inverse)
 
 
 class Chains(NamedTuple):
@@ -138,7 +85,7 @@ class Chains(NamedTuple):
     keys: Key[Array, " K"]  # the noise of transition i is fold_in(key, i), i >= 1; that of the beginning has i = 0
 
 
-def draw(bridge: Bridge, key: PRNGKeyArray, s: Annealing) -> tuple[Chains, Chains]:
+def begin(bridge: Bridge, key: PRNGKeyArray, s: Annealing) -> tuple[Chains, Chains]:
     """K chains, and K others for the pilot run, where they begin."""
     keys = jax.random.split(key, 2 * s.num_chains)
     positions = jax.vmap(lambda key, i: bridge.draw(jax.random.fold_in(key, 0), i))(keys, jnp.arange(len(keys)))
@@ -176,8 +123,8 @@ def run(
         return (positions, total, accepted + jnp.mean(probability)), None
 
     zeros = jnp.zeros(s.num_chains, dtype)
-    begin = (chains.positions, (zeros, zeros), jnp.zeros((), dtype))
-    (positions, total, accepted), _ = jax.lax.scan(one, begin, jnp.arange(1, last))
+    start = (chains.positions, (zeros, zeros), jnp.zeros((), dtype))
+    (positions, total, accepted), _ = jax.lax.scan(one, start, jnp.arange(1, last))
     log_w, _ = weigh(total, jnp.asarray(last), positions)
     return log_w, accepted / (last - 1)
 
@@ -200,8 +147,8 @@ def pilot_run(bridge: Bridge, chains: Chains, s: Annealing) -> Float[Array, " kn
         counted = jnp.where(i <= _SETTLING, 0.0, jnp.stack([right, jnp.ones((), dtype)]))
         return (positions, log_step, sums.at[:, (f * _KNOTS).astype(int)].add(counted)), None
 
-    begin = (chains.positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
-    (_, _, (total, count)), _ = jax.lax.scan(one, begin, jnp.arange(1, 1 + _SETTLING + length))
+    start = (chains.positions, jnp.asarray(_FIRST, dtype), jnp.zeros((2, _KNOTS), dtype))
+    (_, _, (total, count)), _ = jax.lax.scan(one, start, jnp.arange(1, 1 + _SETTLING + length))
     return jnp.round(8.0 * total / count) / 8.0
 
 
