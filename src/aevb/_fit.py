@@ -208,6 +208,7 @@ class _Trainer:
             row_numbers=self.splits.train.row_numbers,
         ):
             self.state = state
+            assert summary.bound is not None
             assert summary.log_likelihood is not None
             assert summary.kl is not None
             elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
@@ -259,6 +260,7 @@ class _Trainer:
     def _validate(self) -> tuple[float, float, float]:
         generative, recognition = self.algorithm.model(self.state)
         assert self.validation is not None
+        assert recognition is not None
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, self.validation, key, estimator=self.for_evaluation)
@@ -282,6 +284,7 @@ class _Trainer:
     def fitted(self, result: Record) -> FittedModel:
         """The model with the parameters that were kept."""
         generative, recognition = self.algorithm.model(self.state._replace(params=self.kept))
+        assert recognition is not None
         return FittedModel(
             config=self.config,
             architecture=self.architecture,

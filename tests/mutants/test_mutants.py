@@ -62,7 +62,7 @@ IMPORTANCE, VAE, KL = "evaluate/_importance.py", "models/_vae.py", "distribution
 SPECIAL = "distributions/_special.py"
 WEIGHTS, ASCENT = "estimators/_log_weights.py", "train/_ascent.py"
 B_RETURN = "return Estimate(log_likelihood - kl"
-FINITE = "finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)"
+FINITE = "ok = jnp.isfinite(mean.bound) & jnp.isfinite(grad_norm)"
 
 MUTANTS = [
     Mutant("sign of the KL", WEIGHTS, "log_likelihood - log_ratio, log", "log_likelihood + log_ratio, log", A_PATH),
@@ -91,11 +91,11 @@ MUTANTS = [
     Mutant("the batch shares its noise", ASCENT, "jax.random.fold_in(step_key, i)))", "step_key))", NOISE),
     Mutant("the steps share their noise", ASCENT, "jax.random.fold_in(state.key, state.step)", "state.key", NOISE),
     Mutant("ascent for descent", AEVB, "return -objective / num_examples", "return objective / num_examples", LOWER),
-    Mutant("non-finite steps are taken", ASCENT, FINITE, "finite = jnp.array(True)", SKIP),
-    Mutant("a step that was skipped keeps its number", ASCENT, "state.step + 1", "state.step + finite", SKIP),
+    Mutant("non-finite steps are taken", ASCENT, FINITE, "ok = jnp.array(True)", SKIP),
+    Mutant("a step that was skipped keeps its number", ASCENT, "state.step + 1", "state.step + ok", SKIP),
     Mutant("the caller's arrays are donated", AEVB, "jax.tree.map(jnp.array, params)", "params", DONATED),
     Mutant("the last, smaller batch is dropped", LOOP, "if remainder:", "if False:", EVERY_ROW),
-    Mutant("means weigh steps", LOOP, "np.where(good, sizes, 0.0)", "np.where(good, 1.0, 0.0)", WEIGHING),
+    Mutant("means weigh steps", LOOP, "np.where(metrics.ok, sizes, 0.0)", "np.where(metrics.ok, 1.0, 0.0)", WEIGHING),
     Mutant("nine are taken for ten", LOOP, "MAX_SKIPPED_IN_A_ROW = 10", "MAX_SKIPPED_IN_A_ROW = 9", TEN),
     Mutant("log K dropped", IMPORTANCE, "np.log(total) - np.log(num_samples)", "np.log(total)", NORMALISER),
     Mutant(

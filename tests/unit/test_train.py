@@ -79,7 +79,9 @@ def counting_algorithm(num_examples: int) -> Algorithm:
         counts = state.params.at[batch.indices].add(1)
         # The row that the index names must be the row that is handed over.
         mismatch = jnp.sum(jnp.abs(batch.rows[:, 1] - batch.indices))
-        return state._replace(params=counts, step=state.step + 1), Metrics(mean, mean, 2 * mean, mean, mismatch)
+        return state._replace(params=counts, step=state.step + 1), Metrics(
+            mean, mismatch, jnp.array(True), mean, 2 * mean, mean
+        )
 
     def init(key: jax.Array) -> TrainState:
         return TrainState(jnp.zeros(num_examples, jnp.int32), (), (), jnp.zeros((), jnp.int32), jnp.array(key))
@@ -161,6 +163,47 @@ def test_a_second_epoch_compiles_nothing(num):
         state, _ = run(state, rows, order_key, number)
     assert len(compiled) == before
     assert run._cache_size() == 1
+
+
+def test_a_run_goes_on_from_any_epoch_and_compiles_nothing_more():
+    algorithm, order_key = make_algorithm(43), jax.random.key(1)
+    options = {"rows": make_rows(43), "order_key": order_key, "batch_size": 10}
+
+    def trained(state: TrainState, **which: int) -> tuple[TrainState, list]:
+        summaries = []
+        for state, summary in epochs(algorithm, state, **options, **which):  # noqa: B007, B020
+            summaries.append(summary._replace(seconds=0.0, examples_per_second=0.0))
+        return jax.tree.map(jnp.copy, state._replace(key=KEY0)), summaries
+
+    whole, of_whole = trained(algorithm.init(KEY0), num_epochs=4)
+    half, of_half = trained(algorithm.init(KEY0), num_epochs=2)
+    end, of_rest = trained(half, num_epochs=2, first_epoch=2)
+    assert same_bits(end[:-1], whole[:-1])
+    assert of_half + of_rest == of_whole
+    assert compile_epoch(algorithm, num_examples=43, batch_size=10)._cache_size() == 1
+    other, _ = trained(algorithm.init(KEY0), num_epochs=4, first_epoch=1)  # negative control
+    assert not same_bits(other[:-1], whole[:-1])
+
+
+def test_an_algorithm_may_have_no_bound_and_no_recognition_model():
+    """What wake-sleep and MCEM need: a state of their own, and steps that count by their own lights."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        mean = jnp.mean(batch.rows)
+        carry = 0.5 * state.carry + 0.5 * mean
+        return state._replace(carry=carry, step=state.step + 1), Metrics(mean, jnp.zeros(()), state.step != 1)
+
+    def init(key: jax.Array) -> TrainState:
+        return TrainState((), (), jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.array(key))
+
+    algorithm = Algorithm(init, step, lambda state: (make_models()[0], None), lambda state, batch: state.params)
+    rows = np.arange(12.0)[:, None]
+    state, summary = next(epochs(algorithm, init(KEY0), rows, order_key=KEY0, batch_size=4, num_epochs=1))
+    means = rows[np.asarray(epoch_order(KEY0, 0, 12)), 0].reshape(3, 4).mean(axis=1)
+    np.testing.assert_allclose(state.carry, means @ [0.125, 0.25, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(summary.objective, (means[0] + means[2]) / 2, rtol=1e-6)
+    assert summary.skipped_steps == 1
+    assert (summary.bound, summary.log_likelihood, summary.kl) == (None, None, None)
 
 
 def test_donation_leaves_the_callers_models_alone():
@@ -357,7 +400,7 @@ def test_exactly_the_step_with_the_bad_row_is_skipped(num):
 def test_skipped_steps_are_left_out_of_the_means():
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         bound = jnp.mean(spoil(state.key, batch.rows[0])) * 0 + jnp.mean(batch.rows[:, 1])
-        return state._replace(step=state.step + 1), Metrics(bound, bound, None, None, bound * 0 + 1)
+        return state._replace(step=state.step + 1), Metrics(bound, bound * 0 + 1, jnp.isfinite(bound), bound)
 
     rows = numbered_rows(10)
     rows[4, 0] = BAD
@@ -421,7 +464,7 @@ def test_means_of_an_epoch_are_over_the_rows_of_the_steps_that_counted():
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         bad = jnp.any(batch.rows[:, 0] == BAD)
         mean = jnp.where(bad, jnp.nan, jnp.mean(batch.rows[:, 1]))
-        return state._replace(step=state.step + 1), Metrics(mean, mean, 2 * mean, -mean, mean)
+        return state._replace(step=state.step + 1), Metrics(mean, mean, jnp.isfinite(mean), mean, 2 * mean, -mean)
 
     rows, order = numbered_rows(10), np.asarray(epoch_order(jax.random.key(0), 0, 10))
     rows[order[1], 0] = BAD  # in the first batch

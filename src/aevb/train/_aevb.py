@@ -90,7 +90,7 @@ def aevb(
     def loss(params: PyTree[Array], state: TrainState, batch: Batch) -> tuple[Float[Array, ""], Outcome]:
         generative, recognition = pair_of(params)
         x, keys = prepared_rows(state, batch, prepare)
-        knowing = estimator.with_state(state.estimator_state)
+        knowing = estimator.with_state(state.carry)
         bound, estimates = minibatch_bound(knowing, keys, generative, recognition, x, num_examples)
         objective = bound
         if kl_weight is not None or free_bits is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows
 
@@ -20,25 +20,21 @@ class TrainState(NamedTuple):
 
     params: PyTree[Array]
     opt_state: PyTree[Array]
-    estimator_state: PyTree[Array]  # what the estimator carries from step to step; mostly nothing
+    carry: PyTree[Array]  # the algorithm's own: running means, chains; mostly nothing
     step: Int[Array, ""]  # steps taken, skipped ones included: it names the step's noise
     key: PRNGKeyArray  # the run's key; never split, only folded with a step and a row
 
 
 class Metrics(NamedTuple):
-    """What a step tells of itself, in nats per example of its batch; never carried.
+    """What a step tells of itself, in nats per example of its batch; never carried."""
 
-    A step whose `bound` or `grad_norm` is not finite was skipped whole: neither the parameters nor the optimiser's
-    state moved.
-    """
-
-    bound: Float[Array, "*steps"]  # the estimator's own: an ELBO, or a tighter one
-    objective: Float[
-        Array, "*steps"
-    ]  # what was climbed; differs from `bound` where the KL is weighted or has free bits
-    log_likelihood: Float[Array, "*steps"] | None
-    kl: Float[Array, "*steps"] | None
+    objective: Float[Array, "*steps"]  # what was climbed; no bound where the KL is weighted or has free bits, say
     grad_norm: Float[Array, "*steps"]
+    # Whether the step counted. One that did not was skipped whole: neither parameters nor optimiser nor carry moved.
+    ok: Bool[Array, "*steps"]
+    bound: Float[Array, "*steps"] | None = None  # a lower bound on log p(x), where the algorithm has one
+    log_likelihood: Float[Array, "*steps"] | None = None  # of the bound's two terms, E_q[log p(x | z)]
+    kl: Float[Array, "*steps"] | None = None  # and D_KL(q(z | x) || p(z))
 
 
 class Algorithm(NamedTuple):
@@ -46,11 +42,12 @@ class Algorithm(NamedTuple):
 
     `init(key) -> TrainState`;
     `step(state, batch) -> (TrainState, Metrics)`, pure and traceable;
-    `model(state) -> (generative, recognition)`, the models with the state's parameters in them;
+    `model(state) -> (generative, recognition)`, the models with the state's parameters in them; no recognition model
+    where the algorithm has none;
     `gradients(state, batch) -> PyTree`, what `step` would hand to the optimiser: asked for when a step went wrong.
     """
 
     init: Callable[[PRNGKeyArray], TrainState]
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-    model: Callable[[TrainState], tuple[AbstractGenerativeModel, AbstractRecognitionModel]]
+    model: Callable[[TrainState], tuple[AbstractGenerativeModel, AbstractRecognitionModel | None]]
     gradients: Callable[[TrainState, Batch], Any]

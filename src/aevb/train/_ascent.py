@@ -61,20 +61,20 @@ def gradient_steps(
         (objective, estimates), grads = value_and_gradients(state, batch)
         grad_norm = optax.tree.norm(grads)
         mean = jax.tree.map(jnp.mean, estimates)
-        metrics = Metrics(mean.bound, objective, mean.log_likelihood, mean.kl, grad_norm)
-        moving = (state.params, state.opt_state, state.estimator_state)
+        ok = jnp.isfinite(mean.bound) & jnp.isfinite(grad_norm)
+        metrics = Metrics(objective, grad_norm, ok, mean.bound, mean.log_likelihood, mean.kl)
+        moving = (state.params, state.opt_state, state.carry)
 
         def update(moving: PyTree[Array]) -> PyTree[Array]:
-            params, opt_state, estimator_state = moving
+            params, opt_state, carry = moving
             updates, opt_state = optimizer.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, estimator.next_state(estimator_state, estimates)
+            return optax.apply_updates(params, updates), opt_state, estimator.next_state(carry, estimates)
 
         def skip(moving: PyTree[Array]) -> PyTree[Array]:
             return moving
 
         # A branch, not a `where`: on a CPU the latter reads and writes every moment once more.
-        finite = jnp.isfinite(metrics.bound) & jnp.isfinite(grad_norm)
-        params, opt_state, estimator_state = jax.lax.cond(finite, update, skip, moving)
-        return TrainState(params, opt_state, estimator_state, state.step + 1, state.key), metrics
+        params, opt_state, carry = jax.lax.cond(ok, update, skip, moving)
+        return TrainState(params, opt_state, carry, state.step + 1, state.key), metrics
 
     return step, gradients

@@ -116,7 +116,7 @@ def full_vb(
         zeta_key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), num_examples)
         generative, recognition = pair_of(q_theta.rsample(zeta_key), phi)
         x, keys = prepared_rows(state, batch, prepare)
-        knowing = estimator.with_state(state.estimator_state)
+        knowing = estimator.with_state(state.carry)
         bound, estimates = minibatch_bound(knowing, keys, generative, recognition, x, num_examples)
         objective = (bound - q_theta.kl(prior_scale)) / num_examples
         return -objective, Outcome(objective, estimates)

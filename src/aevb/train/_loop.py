@@ -1,5 +1,6 @@
 """The loop: an epoch compiled into one `lax.scan` over data that stay on the device as stored."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,11 +19,15 @@ from ._algorithm import Algorithm, Batch, Metrics, TrainState
 # So many skipped steps in a row end the run.
 MAX_SKIPPED_IN_A_ROW = 10
 
+# So many compiled epochs are kept, each for an algorithm and a shape of its data.
+_KEPT = 4
+
 CompiledEpoch = Callable[[TrainState, Any, PRNGKeyArray, Int[Array, ""]], tuple[TrainState, Metrics]]
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def compile_epoch(algorithm: Algorithm, *, num_examples: int, batch_size: int) -> CompiledEpoch:
-    """One pass over all rows, as one compiled function.
+    """One pass over all rows, as one compiled function: the same one for the same arguments.
 
     The order of the rows is `epoch_order(order_key, epoch, N)`, a pure function of its arguments. Every row is seen
     once: where N is not a multiple of M, the last minibatch is smaller (and is compiled apart).
@@ -66,12 +71,12 @@ class EpochSummary(NamedTuple):
     """One epoch's outcome. Means are over rows, in nats per example, summed in float64 on the host.
 
     They average over the epoch while the parameters move, as training curves commonly do; steps that were skipped
-    are left out of them, and NaN is what an epoch has in which all were. None: what the model does not tell.
+    are left out of them, and NaN is what an epoch has in which all were. None: what the algorithm does not tell.
     """
 
     epoch: int  # counted from 1
-    bound: float
     objective: float
+    bound: float | None
     log_likelihood: float | None
     kl: float | None
     grad_norm: float
@@ -88,6 +93,7 @@ def epochs(
     order_key: PRNGKeyArray,
     batch_size: int,
     num_epochs: int,
+    first_epoch: int = 0,
     row_numbers: np.ndarray | None = None,
 ) -> Iterator[tuple[TrainState, EpochSummary]]:
     """Train, epoch by epoch.
@@ -99,6 +105,8 @@ def epochs(
         order_key: key of the shuffling.
         batch_size: M.
         num_epochs: number of passes over the data.
+        first_epoch: how many went before this call: with the state that they ended with, the run goes on as if it had
+            not been interrupted.
         row_numbers: (N,), what the rows are called in the message of an error; None: 0..N-1.
 
     Yields:
@@ -107,8 +115,8 @@ def epochs(
 
     Raises:
         ValueError: the arrays of the rows have different lengths.
-        DivergenceError: ten steps in a row had a non-finite bound or gradient. Names the step, its rows and the first
-            bad tensor; its attribute `state` is the last good one.
+        DivergenceError: ten steps in a row did not count, for want of a finite bound or gradient. Names the step, its
+            rows and the first bad tensor; its attribute `state` is the last good one.
 
     Example:
         See `examples/own_model.py`.
@@ -119,40 +127,42 @@ def epochs(
     sizes = np.full(-(-num_examples // batch_size), batch_size, dtype=np.float64)
     sizes[-1] = num_examples - batch_size * (len(sizes) - 1)
     in_a_row = 0
-    for epoch in range(num_epochs):
+    for epoch in range(first_epoch, first_epoch + num_epochs):
         start = time.perf_counter()
         state, metrics = run_epoch(state, on_device, order_key, jnp.asarray(epoch, jnp.int32))
         metrics = jax.device_get(metrics)  # waits for the epoch to end
         seconds = time.perf_counter() - start
-        good = np.isfinite(metrics.bound) & np.isfinite(metrics.grad_norm)
-        for step, ok in enumerate(good):
+        for step, ok in enumerate(metrics.ok):
             in_a_row = 0 if ok else in_a_row + 1
             if in_a_row == MAX_SKIPPED_IN_A_ROW:
                 order = np.asarray(epoch_order(order_key, jnp.asarray(epoch, jnp.int32), num_examples))
                 index = order[step * batch_size : (step + 1) * batch_size]
-                again = state._replace(step=state.step - (len(good) - step))  # that step's noise
+                again = state._replace(step=state.step - (len(metrics.ok) - step))  # that step's noise
                 names = index if row_numbers is None else row_numbers[index]
                 error = DivergenceError(_describe(algorithm, again, on_device, index, names, epoch, step))
                 error.state = state  # steps that were skipped left it as it was
                 raise error
-        yield state, _summarize(epoch, metrics, good, sizes, seconds)
+        yield state, _summarize(epoch, metrics, sizes, seconds)
 
 
-def _summarize(epoch: int, metrics: Metrics, good: np.ndarray, sizes: np.ndarray, seconds: float) -> EpochSummary:
-    weights = np.where(good, sizes, 0.0)
+def _summarize(epoch: int, metrics: Metrics, sizes: np.ndarray, seconds: float) -> EpochSummary:
+    weights = np.where(metrics.ok, sizes, 0.0)
     total = float(weights.sum())
 
     def mean(values: Any) -> float:
-        return float(np.sum(np.where(good, values, 0.0) * weights) / total) if total else float("nan")
+        return float(np.sum(np.where(metrics.ok, values, 0.0) * weights) / total) if total else float("nan")
+
+    def mean_if_told(values: Any) -> float | None:
+        return None if values is None else mean(values)
 
     return EpochSummary(
         epoch=epoch + 1,
-        bound=mean(metrics.bound),
         objective=mean(metrics.objective),
-        log_likelihood=None if metrics.log_likelihood is None else mean(metrics.log_likelihood),
-        kl=None if metrics.kl is None else mean(metrics.kl),
+        bound=mean_if_told(metrics.bound),
+        log_likelihood=mean_if_told(metrics.log_likelihood),
+        kl=mean_if_told(metrics.kl),
         grad_norm=mean(metrics.grad_norm),
-        skipped_steps=int(np.sum(~good)),
+        skipped_steps=int(np.sum(~np.asarray(metrics.ok))),
         seconds=seconds,
         examples_per_second=float(sizes.sum()) / seconds,
     )
