@@ -30,11 +30,11 @@ def train(name, num_samples, core, seconds, evaluation_samples, channel):
 
     import aevb
     from aevb.data import choose_preprocessing, fix
-    from aevb.models import Architecture, build
+    from aevb.models import Mlp, Vae
 
     data = aevb.data.load("mnist")
     prepare = choose_preprocessing(data, "bernoulli", "dynamic", "auto")
-    pair = build(Architecture(784, 50, (200, 200), "tanh", "bernoulli"), key=jax.random.key(0))
+    pair = Vae(784, 50, Mlp((200, 200), "tanh")).build(key=jax.random.key(0))
     estimator = aevb.estimators.make_estimator(name, num_samples)
     optimizer = aevb.train.make_optimizer("adam", aevb.train.make_schedule("constant", 1e-3, 1))
     algorithm = aevb.train.aevb(*pair, estimator, optimizer, num_examples=len(data), prepare=prepare)

@@ -26,7 +26,7 @@ import optax
 
 import aevb
 from aevb.estimators import make_estimator
-from aevb.models import Architecture, build
+from aevb.models import Mlp, Vae
 
 BATCH, HIDDEN, LATENT = 100, 200, 50
 MATCHED = (
@@ -52,7 +52,7 @@ def table(epochs, draws):
 
 def step_function(name, num_samples, rows):
     """An epoch over `rows` with this estimator, as training runs it."""
-    pair = build(Architecture(784, LATENT, (HIDDEN, HIDDEN), "tanh", "bernoulli"), key=jax.random.key(0))
+    pair = Vae(784, LATENT, Mlp((HIDDEN, HIDDEN), "tanh")).build(key=jax.random.key(0))
     algorithm = aevb.train.aevb(*pair, make_estimator(name, num_samples), optax.adam(1e-3), num_examples=len(rows))
     epoch = aevb.train.compile_epoch(algorithm, num_examples=len(rows), batch_size=BATCH)
     box = [algorithm.init(jax.random.key(1))]

@@ -72,8 +72,7 @@ def probabilistic_pca() -> dict[str, float]:
 def recompilations() -> int:
     """How many more programs the second and third call of a compiled epoch make."""
     rows = np.random.default_rng(0).integers(0, 2, (1050, 20), dtype=np.uint8)
-    architecture = aevb.models.Architecture(20, 2, (16,), "tanh", "bernoulli")
-    generative, recognition = aevb.models.build(architecture, key=jax.random.key(0))
+    generative, recognition = aevb.models.Vae(20, 2, aevb.models.Mlp((16,))).build(key=jax.random.key(0))
     optimizer = aevb.train.make_optimizer("adam", 1e-3)
     algorithm = aevb.train.aevb(generative, recognition, SgvbB(), optimizer, num_examples=len(rows))
     run = aevb.train.compile_epoch(algorithm, num_examples=len(rows), batch_size=100)

@@ -27,7 +27,7 @@ import numpy as np
 
 import aevb
 from aevb.data import choose_preprocessing, fix
-from aevb.models import Architecture, build
+from aevb.models import Mlp, Vae
 
 K, HIDDEN, J, D = 5000, 200, 50, 784
 
@@ -101,7 +101,7 @@ def main():
     args = parser.parse_args()
     data = aevb.data.load_test("mnist")
     x = fix(choose_preprocessing(data, "bernoulli", "dynamic", "auto"), data.rows, jax.random.key(784))
-    pair = build(Architecture(D, J, (HIDDEN, HIDDEN), "tanh", "bernoulli"), key=jax.random.key(0))
+    pair = Vae(D, J, Mlp((HIDDEN, HIDDEN), "tanh")).build(key=jax.random.key(0))
     batches = {f"products, {batch} samples at a time": products(args.rows, batch) for batch in (500, 1000, 5000)}
     contestants = {
         **batches,

@@ -43,7 +43,7 @@ import aevb
 from aevb.data import choose_preprocessing
 from aevb.distributions import kl_divergence
 from aevb.estimators import AbstractEstimator, Estimate
-from aevb.models import Architecture, build
+from aevb.models import BernoulliLikelihood, Mlp, Vae
 
 BATCH = 100
 NETWORKS = {"784-256-2": (256, 2, "relu"), "784-500-20": (500, 20, "tanh")}
@@ -100,9 +100,9 @@ def ours(
     estimator: AbstractEstimator,
 ) -> Callable[[], None]:
     """One epoch of `aevb`."""
-    preprocessing = choose_preprocessing(aevb.data.load("mnist"), "bernoulli", binarization, "auto")
-    architecture = Architecture(784, latent, (hidden,), activation, "bernoulli", grey=preprocessing.grey)
-    generative, recognition = build(architecture, key=jax.random.key(0))
+    preprocessing = choose_preprocessing(aevb.data.load("mnist"), BernoulliLikelihood(), binarization, "auto")
+    spec = Vae(784, latent, Mlp((hidden,), activation), BernoulliLikelihood(preprocessing.grey))
+    generative, recognition = spec.build(key=jax.random.key(0))
     algorithm = aevb.train.aevb(
         generative, recognition, estimator, optimizer, num_examples=len(rows), prepare=preprocessing
     )

@@ -29,12 +29,20 @@ if TYPE_CHECKING:
     from . import reports as reports
     from . import samplers as samplers
     from . import train as train
+    from ._feed import AbstractTransform as AbstractTransform
     from ._fit import fit as fit
+    from ._fit import fit_model as fit_model
     from .fitted import FittedModel as FittedModel
     from .fitted import load as load
 
 # Loaded at first use: JAX and NumPyro take seconds to import, and `aevb --help` needs neither.
-_FUNCTIONS = {"fit": "_fit", "FittedModel": "fitted", "load": "fitted"}
+_FUNCTIONS = {
+    "AbstractTransform": "_feed",
+    "fit": "_fit",
+    "fit_model": "_fit",
+    "FittedModel": "fitted",
+    "load": "fitted",
+}
 _MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "samplers", "train")
 
 

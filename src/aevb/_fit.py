@@ -1,39 +1,47 @@
-"""The front door: data and a configuration in, a fitted object out."""
+"""The front door: data and a configuration in, a fitted object out; or models of one's own and rows in."""
 
 import contextlib
 import dataclasses
-import math
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
 
 from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
-from aevb.data import DataInfo, Dataset, Preprocessing, fix
-from aevb.distributions import ContinuousBernoulli
-from aevb.errors import ConfigError, DivergenceError, GuessWarning, HeldOutWarning
+from aevb.data import DataInfo, split
+from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning, UnavailableError
+from aevb.estimators import AbstractEstimator
 from aevb.fitted import BINARIZATION_KEY, FittedModel
-from aevb.models import build
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    Rows,
+    Vae,
+    X,
+    as_floats,
+    num_rows_of,
+    posterior_of,
+    prior_of,
+    take,
+    tie,
+)
 
-from ._measures import log_jacobian, measures
-from ._plan import Plan, make_plan
-from ._progress import watched_progress
-from ._splits import Splits, load_splits, not_held_out
+from ._feed import AbstractTransform, AsStored, DatasetFeed, Feed, RowsFeed
+from ._measures import measures
+from ._plan import BATCH_SIZE, Plan, build, choose_estimator, make_plan
+from ._progress import describe, watched_progress
+from ._splits import VALIDATION_SHARE, Splits, load_splits, not_held_out
+from ._trainer import INIT, Named, Record, Trainer
 
-Record = dict[str, Any]
-
-# What the run's key is folded with. Never reuse a number for another purpose: old runs would change.
-_INIT, _ORDER, _NOISE, _VALIDATION = range(4)
+Pair = tuple[AbstractGenerativeModel, AbstractRecognitionModel]
 
 
 def fit(
@@ -96,38 +104,200 @@ def fit(
     config = (config or Config()).replace(**changes)
     splits = load_splits(data, config, validation=validation, test=test)
     plan = make_plan(config, splits)
-    config = plan.config
     if plan.guessed:
         warnings.warn(plan.guessed, GuessWarning, stacklevel=2)
     name, held_out = splits.held_out
     if trained_on := splits.count_trained_on():
         warnings.warn(not_held_out(trained_on, len(held_out), name), HeldOutWarning, stacklevel=2)
     if on_start is not None:
-        on_start(config, splits)
+        on_start(plan.config, splits)
+    job = _Job(
+        config=plan.config,
+        spec=plan.spec,
+        feed=DatasetFeed(plan.preprocessing, DataInfo.of(splits.train), plan.spec),
+        latent_shape=(plan.spec.latent_dim,),
+        lines=lambda: describe(plan.config, splits),
+        trainer=lambda: _preset_trainer(plan, splits),
+        num_rows=len(splits.train),
+        row_numbers=splits.train.row_numbers,
+        held_out=(name, held_out),
+        trained_on=trained_on,
+    )
+    return _run(job, on_epoch=on_epoch, on_trained=on_trained, quiet=quiet)
+
+
+def fit_model(
+    models: Pair | train.Algorithm,
+    rows: Rows,
+    config: Config | None = None,
+    *,
+    transform: AbstractTransform | None = None,
+    estimator: AbstractEstimator | str | None = None,
+    optimizer: optax.GradientTransformation | str | None = None,
+    validation: Any = None,
+    test: Rows | None = None,
+    on_epoch: Callable[[Record], None] | None = None,
+    on_trained: Callable[[FittedModel], None] | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> FittedModel:
+    """Fit models of one's own, or run an algorithm of one's own, and get the same fitted object as from `fit`.
+
+    Args:
+        models: (generative, recognition) at their initial parameters, to be trained by AEVB; or an `Algorithm`, such as
+            `aevb.train.full_vb` makes, which knows its models, estimator and optimiser.
+        rows: the training rows: an array (N, ...), or any structure of arrays with N rows each.
+        config: of the training: its fields on models and data are not looked at, and must not be changed.
+        transform: from a stored row to x and back; None: x is the row.
+        estimator: of the bound: an object of `aevb.estimators`, or its name; None: SGVB B where the KL has a closed
+            form, else A.
+        optimizer: an Optax gradient transformation, or the name of one; None: as `config` says.
+        validation: validation rows, or the share of the training rows to hold out (a tenth by default; 0: none).
+        test: test rows, of the same structure.
+        on_epoch, on_trained, quiet: as for `fit`.
+        **changes: fields of `Config` to change: epochs, batch_size, learning_rate, early_stopping, seed, ...
+
+    Returns:
+        The fitted model, with every verb that its models allow. It is saved as arrays by name;
+        `aevb.load(path, like=(generative, recognition))` reads it back.
+
+    Raises:
+        ConfigError: the configuration does not fit together, or has fields on presets.
+        UnavailableError: the estimator, or the objective, asks for what the models have not got.
+        DataError: the rows are no arrays of one length, or hold what is no number.
+        ValueError: shapes of prior, posterior and likelihood do not fit with each other or with the rows.
+        DivergenceError: training met non-finite values; its attribute `fitted` has the last good model.
+
+    Example:
+        See `examples/own_model.py`.
+    """
+    config, algorithm = _training_config(config, changes, estimator, optimizer), None
+    if isinstance(models, train.Algorithm):
+        algorithm = models
+        if not (estimator is None and optimizer is None):
+            raise ConfigError("an algorithm knows its estimator and its optimiser; leave out estimator=, optimizer=")
+        generative, recognition = algorithm.model(algorithm.init(jax.random.key(config.seed)))
+    else:
+        generative, recognition = models
+    transform = AsStored() if transform is None else transform
+    feed = RowsFeed.of(rows, transform)
+    parts = _RowParts.of(feed, feed.stored(rows), config, validation, test)
+    batch_size = min(BATCH_SIZE, parts.num_rows) if config.batch_size is None else config.batch_size
+    if batch_size > parts.num_rows:
+        raise DataError(
+            f"there are {parts.num_rows} training rows, fewer than the batch of {batch_size} that was asked for"
+        )
+    first = as_floats(take(feed.fixed(take(parts.train, slice(1)), BINARIZATION_KEY), 0))
+    config = config.replace(batch_size=batch_size, validation=0.0 if parts.validation is None else VALIDATION_SHARE)
+    chosen, for_evaluation = None, None
+    if recognition is not None:
+        tied = tie(generative, recognition)
+        asked = estimator if isinstance(estimator, AbstractEstimator) else None
+        like = jax.tree.map(lambda leaf: leaf[None], first)
+        config, chosen, for_evaluation = choose_estimator(config, tied, recognition, like=like, given=asked)
+    if algorithm is not None:
+        config = config.replace(estimator="auto", num_samples=None)
+
+    def trainer() -> Trainer:
+        made = algorithm
+        if made is None:
+            assert chosen is not None and recognition is not None
+            steps = _Steps.of(config, parts.num_rows, optimizer if not isinstance(optimizer, str) else None)
+            made = train.aevb(
+                generative,
+                recognition,
+                chosen,
+                steps.optimizer,
+                num_examples=parts.num_rows,
+                prepare=lambda key, row: as_floats(transform(key, row)),
+                **steps.objective,
+            )
+        own = None if chosen is None or algorithm is not None or chosen.bound_name == "elbo" else chosen.bound_name
+        validation_x = None if parts.validation is None else feed.fixed(parts.validation, BINARIZATION_KEY)
+        return Trainer(
+            made,
+            parts.train,
+            jax.random.key(config.seed),
+            Named(*measures(None), feed.log_jacobian, own, _is_weighed(config) or algorithm is not None),
+            validation=None if for_evaluation is None else validation_x,
+            estimator=for_evaluation,
+            patience=config.early_stopping,
+        )
+
+    job = _Job(
+        config=config,
+        spec=None,
+        feed=feed,
+        latent_shape=_latent_shape(generative, recognition, first),
+        lines=lambda: [f"fitting {type(generative).__name__} to {parts.num_rows} training rows"],
+        trainer=trainer,
+        num_rows=parts.num_rows,
+        row_numbers=parts.row_numbers,
+        held_out=parts.held_out,
+        trained_on=None,
+    )
+    return _run(job, on_epoch=on_epoch, on_trained=on_trained, quiet=quiet)
+
+
+# --- one run ----------------------------------------------------------------------------------------------------------
+
+
+class _Job(NamedTuple):
+    """What is to be done, whoever asked for it."""
+
+    config: Config
+    spec: Vae | None
+    feed: Feed
+    latent_shape: tuple[int, ...]
+    lines: Callable[[], list[str]]  # what is told of it
+    trainer: Callable[[], Trainer]  # made when the progress is shown: it may take a while
+    num_rows: int
+    row_numbers: np.ndarray | None
+    held_out: tuple[str, Any]  # which part, and its rows
+    trained_on: int | None  # how many of these equal training rows; None: not known
+
+
+def _run(
+    job: _Job,
+    *,
+    on_epoch: Callable[[Record], None] | None,
+    on_trained: Callable[[FittedModel], None] | None,
+    quiet: bool,
+) -> FittedModel:
+    config, (name, held_out) = job.config, job.held_out
+    assert config.batch_size is not None
     start = time.perf_counter()
     with watched_progress(quiet=quiet or on_epoch is not None) as progress, _stop_after_epoch() as interrupted:
-        progress.start(config, splits)
-        trainer = _Trainer(plan, splits)
+        progress.start(job.lines(), config.epochs)
+        trainer = job.trainer()
         try:
-            stopped = trainer.run(on_epoch or progress.epoch, interrupted)
+            stopped = trainer.run(
+                batch_size=config.batch_size,
+                num_epochs=config.epochs,
+                on_epoch=on_epoch or progress.epoch,
+                interrupted=interrupted,
+                row_numbers=job.row_numbers,
+            )
         except DivergenceError as error:
-            error.fitted = trainer.fitted({"stopped": "diverged"})
+            error.fitted = _fitted(job, trainer, {"stopped": "diverged"})
             raise
     speeds = [record["examples_per_second"] for record in trainer.history]
     result = {
         "stopped": stopped,
         "epochs": len(trainer.history),
-        "train_rows": len(splits.train),
+        "train_rows": job.num_rows,
         "train_seconds": time.perf_counter() - start,
         "examples_per_second": float(np.median(speeds[1:] or speeds)),  # the first epoch is compiled on its way
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
-        "held_out_in_training": trained_on,
+        "held_out_in_training": job.trained_on,
         "selected_on": "validation" if config.early_stopping else None,
     }
-    fitted = trainer.fitted(result)
+    fitted = _fitted(job, trainer, result)
     if on_trained is not None:
         on_trained(fitted)
+    if fitted.recognition is None:
+        return fitted  # its log p(x) asks for a proposal that it has not got
     num_samples: int | None = 0 if stopped == "interrupted" else config.evaluation_samples
     if num_samples and evaluate.has_quadrature(fitted.generative):
         num_samples = None  # they are of models that have no quadrature
@@ -135,30 +305,36 @@ def fit(
     return dataclasses.replace(fitted, result={**result, "evaluation": evaluation.to_dict()})
 
 
-class _Trainer:
-    """The state of one fit: what `Algorithm` leaves to its caller (validation, early stopping, records)."""
+def _fitted(job: _Job, trainer: Trainer, result: Record) -> FittedModel:
+    generative, recognition = trainer.models()
+    return FittedModel(
+        config=job.config,
+        spec=job.spec,
+        generative=generative,
+        recognition=recognition,
+        feed=job.feed,
+        latent_shape=job.latent_shape,
+        history=tuple(trainer.history),
+        result=result,
+        aevb_version=__version__,
+    )
 
-    def __init__(self, plan: Plan, splits: Splits):
-        self.config, self.preprocessing, self.architecture, self.estimator, self.for_evaluation, _ = plan
-        config, preprocessing = plan.config, plan.preprocessing
-        self.splits = splits
-        self.history: list[Record] = []
-        self.key = jax.random.key(config.seed)
-        num_examples = len(splits.train)
+
+class _Steps(NamedTuple):
+    """What a configuration says of the steps: an optimiser, and an objective beside the bound."""
+
+    optimizer: optax.GradientTransformation
+    objective: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: Config, num_examples: int, own: optax.GradientTransformation | None = None) -> "_Steps":
+        """For so many rows; `own` goes before the configuration's optimiser."""
         assert config.batch_size is not None
         steps_per_epoch = -(-num_examples // config.batch_size)
-        self.rows, prepare = preprocessing.staged(splits.train.rows)
-        generative, recognition = build(
-            self.architecture,
-            initialization=config.initialization,
-            output_bias=_output_bias(config, preprocessing, splits.train) if config.data_bias else None,
-            pseudo_inputs=self._pseudo_inputs() if config.prior == "vamp" else None,
-            key=jax.random.fold_in(self.key, _INIT),
-        )
         schedule = train.make_schedule(
             config.learning_rate_schedule, config.learning_rate, config.epochs * steps_per_epoch
         )
-        optimizer = train.make_optimizer(
+        named = train.make_optimizer(
             config.optimizer,
             schedule,
             beta1=config.beta1,
@@ -172,159 +348,134 @@ class _Trainer:
             if config.kl_warmup
             else optax.constant_schedule(config.kl_weight)
         )
-        self.algorithm = train.aevb(
-            generative,
-            recognition,
-            self.estimator,
-            optimizer,
-            num_examples=num_examples,
-            prepare=prepare,
-            parameter_prior=config.parameter_prior,
-            kl_weight=kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
-            free_bits=train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
-        )
-        # Nats that turn a log density of the scaled data into one in the data's own units.
-        self.units = log_jacobian(self.architecture, preprocessing)
-        self.validation = None
-        if splits.validation is not None:
-            self.validation = fix(preprocessing, splits.validation.rows, jax.random.key(BINARIZATION_KEY))
-        self.state = self.algorithm.init(jax.random.fold_in(self.key, _NOISE))
-        # What is handed back: the last parameters whose bounds were finite, or, with early stopping, the best ones.
-        self.kept = jax.tree.map(jnp.copy, self.state.params)
-        self.best = -math.inf
+        objective = {
+            "parameter_prior": config.parameter_prior,
+            "kl_weight": kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
+            "free_bits": train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
+        }
+        return cls(named if own is None else own, objective)
 
-    def run(self, on_epoch: Callable[[Record], None] | None, interrupted: threading.Event) -> str:
-        """Train; returns why it ended."""
-        config, waited = self.config, 0
-        assert config.batch_size is not None
-        names = measures(self.preprocessing)
-        for state, summary in train.epochs(
-            self.algorithm,
-            self.state,
-            self.rows,
-            order_key=jax.random.fold_in(self.key, _ORDER),
-            batch_size=config.batch_size,
-            num_epochs=config.epochs,
-            row_numbers=self.splits.train.row_numbers,
-        ):
-            self.state = state
-            assert summary.bound is not None
-            assert summary.log_likelihood is not None
-            assert summary.kl is not None
-            elbo = summary.log_likelihood - summary.kl  # whatever bound the estimator climbs
-            parts: dict[str, tuple[float, float, float]] = {"train": (elbo, summary.log_likelihood, summary.kl)}
-            if self.validation is not None:
-                parts["validation"] = self._validate()
-            record: Record = {"epoch": summary.epoch}
-            for part, (bound, reconstruction, kl) in parts.items():
-                terms = (bound + self.units, reconstruction + self.units, kl)
-                record |= {f"{part}_{name}": _finite(value) for name, value in zip(names, terms, strict=True)}
-            if self.estimator.bound_name != "elbo":
-                record[f"train_{self._called(self.estimator.bound_name)}"] = _finite(summary.bound + self.units)
-            if config.kl_weight != 1.0 or config.kl_warmup or config.free_bits:
-                record["train_objective"] = _finite(summary.objective + self.units)
-            record |= {
-                "grad_norm": _finite(summary.grad_norm),
-                "skipped_steps": summary.skipped_steps,
-                "seconds": summary.seconds,
-                "examples_per_second": summary.examples_per_second,
-            }
-            self.history.append(record)
-            if on_epoch is not None:
-                on_epoch(dict(record))
-            # An epoch whose steps were all skipped has no bound; ten such steps in a row end the loop.
-            counted = [part for part in parts if part != "train" or not math.isnan(summary.bound)]
-            bounds = [record[f"{part}_{names[0]}"] for part in counted]
-            if None in bounds:
-                raise DivergenceError(
-                    f"training stopped: after epoch {summary.epoch} the bound on the training or validation rows is "
-                    "not finite. The last good parameters are kept. Try a smaller learning rate"
-                )
-            if bounds:
-                waited = 0 if bounds[-1] > self.best else waited + 1
-                if waited == 0 or not config.early_stopping:
-                    # A copy: the loop goes on to reuse the state's buffers.
-                    self.kept = jax.tree.map(jnp.copy, state.params)
-                self.best = max(self.best, bounds[-1])
-            if config.early_stopping and waited >= config.early_stopping:
-                return "early_stopping"
-            if interrupted.is_set():
-                return "interrupted"
-        if all(record[f"train_{names[0]}"] is None for record in self.history):
-            raise DivergenceError(
-                "training came to nothing: every step had a non-finite bound or gradient and was skipped. The initial "
-                "parameters are kept. Try a smaller learning rate, or look at the rows for extreme values"
+
+def _is_weighed(config: Config) -> bool:
+    return bool(config.kl_weight != 1.0 or config.kl_warmup or config.free_bits)
+
+
+# --- presets ----------------------------------------------------------------------------------------------------------
+
+
+def _preset_trainer(plan: Plan, splits: Splits) -> Trainer:
+    config, key = plan.config, jax.random.key(plan.config.seed)
+    rows, prepare = plan.preprocessing.staged(splits.train.rows)
+    generative, recognition = build(plan, splits.train, jax.random.fold_in(key, INIT))
+    steps = _Steps.of(config, len(splits.train))
+    algorithm = train.aevb(
+        generative,
+        recognition,
+        plan.estimator,
+        steps.optimizer,
+        num_examples=len(splits.train),
+        prepare=prepare,
+        **steps.objective,
+    )
+    feed = DatasetFeed(plan.preprocessing, DataInfo.of(splits.train), plan.spec)
+    name = plan.estimator.bound_name
+    own = f"grey_{name}" if plan.preprocessing.grey else name
+    return Trainer(
+        algorithm,
+        rows,
+        key,
+        Named(*measures(plan.preprocessing), feed.log_jacobian, None if name == "elbo" else own, _is_weighed(config)),
+        validation=None if splits.validation is None else feed.fixed(splits.validation, BINARIZATION_KEY),
+        estimator=plan.for_evaluation,
+        patience=config.early_stopping,
+    )
+
+
+# --- models of one's own ----------------------------------------------------------------------------------------------
+
+# Fields of `Config` that say what a preset is, or where its data are.
+_OF_PRESETS = (
+    "data", "test", "latent_dim", "hidden", "activation", "initialization", "likelihood", "sigmoid_mean", "min_scale",
+    "df", "data_bias", "binarization", "scaling", "posterior", "prior", "prior_components", "flow_steps", "flow_hidden",
+)  # fmt: skip
+
+
+def _training_config(config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any) -> Config:
+    for name, value in (("estimator", estimator), ("optimizer", optimizer)):
+        if isinstance(value, str):
+            changes = {**changes, name: value}
+    if config is not None and not isinstance(config, Config):
+        raise ConfigError(
+            f"config must be an aevb.Config, got {type(config).__name__}; give fields as keywords instead"
+        )
+    config = (config or Config()).replace(**changes)
+    for field in dataclasses.fields(Config):
+        if field.name in _OF_PRESETS and getattr(config, field.name) != field.default:
+            raise ConfigError(
+                f"{field.name} is of presets; models of one's own say it themselves. Leave it out, or use aevb.fit"
             )
-        return "finished"
-
-    def _validate(self) -> tuple[float, float, float]:
-        generative, recognition = self.algorithm.model(self.state)
-        assert self.validation is not None
-        assert recognition is not None
-        # The same noise at each epoch, so that the curve shows the model's change alone.
-        key = jax.random.fold_in(self.key, _VALIDATION)
-        estimate = evaluate.elbo(generative, recognition, self.validation, key, estimator=self.for_evaluation)
-        assert estimate.log_likelihood is not None
-        assert estimate.kl is not None
-        terms = (estimate.bound, estimate.log_likelihood, estimate.kl)
-        bound, reconstruction, kl = (evaluate.mean(term).value for term in terms)
-        return bound, reconstruction, kl
-
-    def _called(self, bound_name: str) -> str:
-        return f"grey_{bound_name}" if self.preprocessing.grey else bound_name
-
-    def _pseudo_inputs(self) -> np.ndarray:
-        """Training rows to start VampPrior's pseudo-inputs from, as the models see them in expectation."""
-        rows = self.splits.train.rows
-        index = np.random.default_rng(self.config.seed).choice(
-            len(rows), self.config.prior_components, replace=len(rows) < self.config.prior_components
-        )
-        return self.preprocessing.expected(rows[np.sort(index)])
-
-    def fitted(self, result: Record) -> FittedModel:
-        """The model with the parameters that were kept."""
-        generative, recognition = self.algorithm.model(self.state._replace(params=self.kept))
-        assert recognition is not None
-        return FittedModel(
-            config=self.config,
-            architecture=self.architecture,
-            generative=generative,  # type: ignore[arg-type]  # what `build` gave to the algorithm
-            recognition=recognition,
-            preprocessing=self.preprocessing,
-            data=DataInfo.of(self.splits.train),
-            history=tuple(self.history),
-            result=result,
-            aevb_version=__version__,
-        )
+    return config
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+class _RowParts(NamedTuple):
+    """Training, validation and test rows of a model of one's own."""
+
+    train: Rows
+    validation: Rows | None
+    test: Rows | None
+    row_numbers: np.ndarray | None
+
+    @classmethod
+    def of(cls, feed: RowsFeed, rows: Rows, config: Config, validation: Any, test: Any) -> "_RowParts":
+        """Cut off the validation rows, if they are not given."""
+        share = config.validation
+        if isinstance(validation, float | int):
+            share, validation = float(validation), None
+        if isinstance(share, str) or isinstance(validation, str):
+            raise ConfigError("validation must be rows or a share for models of one's own, not a path")
+        num_rows = num_rows_of(rows)
+        if share is None:
+            share = VALIDATION_SHARE if round(num_rows * VALIDATION_SHARE) else 0.0
+        numbers = None
+        if validation is not None:
+            validation = feed.stored(validation)
+        elif share > 0:
+            numbers, held_out = split(num_rows, share, config.seed)
+            rows, validation = take(rows, numbers), take(rows, held_out)
+        if validation is None and config.early_stopping:
+            raise DataError("early_stopping needs validation rows; give some, or a share")
+        return cls(rows, validation, None if test is None else feed.stored(test), numbers)
+
+    @property
+    def num_rows(self) -> int:
+        """N of the training rows."""
+        return num_rows_of(self.train)
+
+    @property
+    def held_out(self) -> tuple[str, Rows]:
+        """The part to judge the model on."""
+        if self.test is not None:
+            return "test", self.test
+        return ("train", self.train) if self.validation is None else ("validation", self.validation)
 
 
-def _output_bias(config: Config, preprocessing: Preprocessing, data: Dataset) -> Float[Array, " D"]:
-    """Where the decoder's output starts: the training mean, through the inverse of what the decoder does to it."""
-    total = np.zeros(data.rows.shape[1])
-    for start in range(0, len(data), 10_000):
-        total += preprocessing.expected(data.rows[start : start + 10_000]).sum(axis=0, dtype=np.float64)
-    mean = total / len(data)
-    if config.likelihood in ("bernoulli", "continuous-bernoulli") or config.sigmoid_mean:
-        mean = np.clip(mean, 0.001, 0.999)  # a pixel that is always black must not start at minus infinity
-    if config.likelihood == "continuous-bernoulli":
-        return _logits_of_mean(mean)
-    if config.likelihood == "bernoulli" or config.sigmoid_mean:
-        mean = np.log(mean) - np.log1p(-mean)
-    return jnp.asarray(mean, jnp.result_type(float))
+def _latent_shape(
+    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel | None, x: X
+) -> tuple[int, ...]:
+    """Of z, by shapes alone."""
+    found: list[tuple[int, ...]] = []
 
+    def ask(models: Any) -> None:
+        generative, recognition = models
+        if recognition is not None:
+            found.append(posterior_of(recognition, x).event_shape)
+        elif hasattr(generative, "prior"):
+            found.append(prior_of(generative, x).event_shape)
+        else:
+            raise UnavailableError("neither a prior nor a posterior says of what shape z is")
 
-def _logits_of_mean(mean: np.ndarray) -> Float[Array, " D"]:
-    """Of a continuous Bernoulli, whose mean rises with the logit l, and is 1/|l| from its edge where |l| is large."""
-    low, high = jnp.full(mean.shape, -1 / mean.min()), jnp.full(mean.shape, 1 / (1 - mean.max()))
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        below = ContinuousBernoulli(middle).mean < mean
-        low, high = jnp.where(below, middle, low), jnp.where(below, high, middle)
-    return 0.5 * (low + high)
+    jax.eval_shape(lambda: ask((generative, recognition)))
+    return tuple(found[0])
 
 
 @contextlib.contextmanager

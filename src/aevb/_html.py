@@ -19,14 +19,17 @@ _LOG_P = {
 
 def summary_html(fitted: "FittedModel") -> str:
     """Data, model and result, a line each."""
-    data, model, config, result = fitted.data, fitted.architecture, fitted.config, fitted.result
+    data, model, config, result = fitted.data, fitted.preset, fitted.config, fitted.result
     seen = fitted.preprocessing
-    sizes = "-".join(map(str, (model.data_dim, *model.hidden, model.latent_dim)))
     stopped = str(result.get("stopped", "no result")).replace("_", " ")
     lines = [
         ("data", f"{data.name}, {data.num_rows:,} rows of shape {data.event_shape}"),
         ("seen by the model", f"binarization {seen.binarization}, scaling {seen.scaling}"),
-        ("model", f"{sizes}, {model.likelihood} likelihood, posterior {model.posterior}, prior {model.prior}"),
+        (
+            "model",
+            f"{model.sizes}, {model.likelihood.kind} likelihood, posterior {model.posterior.kind}, "
+            f"prior {model.prior.kind}",
+        ),
         ("training", f"{len(fitted.history)} epochs, {stopped}; estimator {config.estimator}, {config.optimizer}"),
     ]
     evaluation = result.get("evaluation")

@@ -1,21 +1,21 @@
 """What the numbers of a model are called, and in which units they are told."""
 
 from aevb.data import Preprocessing
-from aevb.models import Architecture
+from aevb.models import Vae
 
 
-def measures(preprocessing: Preprocessing) -> tuple[str, str, str]:
+def measures(preprocessing: Preprocessing | None) -> tuple[str, str, str]:
     """Names of the bound, its reconstruction term and its KL, for data that are prepared in this way."""
-    if preprocessing.grey:
+    if preprocessing is not None and preprocessing.grey:
         return ("grey_objective", "negative_cross_entropy", "kl")
     return ("elbo", "reconstruction", "kl")
 
 
-def log_jacobian(architecture: Architecture, preprocessing: Preprocessing) -> float:
+def log_jacobian(spec: Vae, preprocessing: Preprocessing) -> float:
     """Nats to add to a log density of the data as the models see them, to have it in the data's own units."""
-    if architecture.likelihood == "discretized-logistic":
+    if not spec.likelihood.has_density:
         return 0.0
-    return preprocessing.log_jacobian(architecture.data_dim)
+    return preprocessing.log_jacobian(spec.data_dim)
 
 
 def about_units(log_jacobian: float) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from aevb._splits import Splits
 from aevb.config import Config
-from aevb.data import columns_of_one_value, is_binary, one_value_words, rows_found_in
+from aevb.data import Values, columns_of_one_value, is_binary, one_value_words, rows_found_in
+from aevb.models import LIKELIHOODS
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -26,8 +27,8 @@ class Progress:
     ) -> None:
         pass
 
-    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
-        """The fit begins."""
+    def start(self, lines: list[str], epochs: int) -> None:
+        """The fit begins: what is told of it, and how many epochs it has."""
 
     def epoch(self, record: Record) -> None:
         """An epoch has ended."""
@@ -39,9 +40,9 @@ class Progress:
 class LineProgress(Progress):
     """One plain line per epoch, for logs and pipes."""
 
-    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
-        self.epochs = config.epochs
-        for line in describe(config, splits, directory):
+    def start(self, lines: list[str], epochs: int) -> None:
+        self.epochs = epochs
+        for line in lines:
             self.say(line)
 
     def epoch(self, record: Record) -> None:
@@ -71,12 +72,12 @@ class BarProgress(Progress):
             expand=True,
         )
 
-    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
-        for line in describe(config, splits, directory):
+    def start(self, lines: list[str], epochs: int) -> None:
+        for line in lines:
             # Paths are left whole.
             for part in textwrap.wrap(line, self.console.width, break_long_words=False, break_on_hyphens=False):
                 self.say(part)
-        self.task = self.bar.add_task("compiling", total=config.epochs)
+        self.task = self.bar.add_task("compiling", total=epochs)
         self.bar.start()
 
     def epoch(self, record: Record) -> None:
@@ -92,11 +93,10 @@ class BarProgress(Progress):
 class NotebookProgress(Progress):
     """A few lines below the cell, written anew after each epoch."""
 
-    def start(self, config: Config, splits: Splits, directory: Path | None = None) -> None:
+    def start(self, lines: list[str], epochs: int) -> None:
         from IPython.display import display
 
-        self.epochs = config.epochs
-        self.lines = describe(config, splits, directory)
+        self.epochs, self.lines = epochs, lines
         self.handle = display(self._with("compiling"), raw=True, display_id=True)
 
     def epoch(self, record: Record) -> None:
@@ -133,6 +133,7 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
         if part is not None:
             rows += f", {len(part)} {name}"
     sizes = "-".join(map(str, (splits.train.rows.shape[1], *config.hidden, config.latent_dim)))
+    values = LIKELIHOODS[config.likelihood].values
     lines = [
         f"fitting {splits.train.name} ({rows})" + (f" into {directory}" if directory else ""),
         f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
@@ -140,16 +141,16 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
     ]
     if splits.train.columns is not None and splits.train.labels is not None:
         lines.append("note: the column 'label' is taken for labels and is not modelled; rename it if it should be")
-    if splits.is_cut and splits.validation is not None and config.likelihood == "gaussian":
+    if splits.is_cut and splits.validation is not None and values is Values.REAL:
         found, of = int(rows_found_in(splits.validation, splits.train).sum()), len(splits.validation)
         if found:
             lines.append(
                 f"note: {found:,} of the {of:,} validation rows equal training rows. If the file holds copies, these "
                 "are not new rows, and numbers on them are too high: take the copies out"
             )
-    if config.likelihood == "gaussian" and (told := one_value_words(columns_of_one_value(splits.train))):
+    if values is Values.REAL and (told := one_value_words(columns_of_one_value(splits.train))):
         lines.append(f"note: {told[0].lower()}{told[1:-1]}")
-    if config.likelihood == "bernoulli" and config.binarization == "none" and not is_binary(splits.train.rows):
+    if values is Values.BINARY and config.binarization == "none" and not is_binary(splits.train.rows):
         lines.append(
             "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "
             "and cannot be compared with ELBOs of binarised data"

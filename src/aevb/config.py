@@ -1,19 +1,17 @@
 """The configuration of a fit: one frozen dataclass, the same names as flags, TOML keys and fields."""
 
-import contextlib
 import dataclasses
 import difflib
-import numbers
 import re
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import tomli_w
 
+from aevb._plain import checked
 from aevb.errors import ConfigError
 
 # Spelled out here rather than imported, so that `aevb --help` need not load JAX; a test holds them equal.
@@ -34,7 +32,9 @@ PosteriorName = Literal[
     "auto", "gaussian", "full-covariance", "iaf", "coupling", "elliptical", FamilyName, "pareto", "reciprocal"
 ]  # fmt: skip
 PriorName = Literal["auto", "normal", "mixture", "vamp", "flow", FamilyName]
-LikelihoodName = Literal["auto", "bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
+LikelihoodName = Literal[
+    "auto", "bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic", "laplace", "student-t"
+]
 BinarizationName = Literal["auto", "dynamic", "threshold", "none"]
 ScalingName = Literal["auto", "none", "unit", "standardize"]
 
@@ -71,9 +71,11 @@ class Config:
         "auto", "p(x | z); auto: bernoulli for binary data and images (by shape, or uint8), gaussian for tables"
     )
     sigmoid_mean: bool = _option(
-        False, "gaussian, discretized-logistic: put the mean through a sigmoid (data in [0, 1])"
+        False,
+        "gaussian, laplace, student-t, discretized-logistic: put the mean through a sigmoid (data in [0, 1])",
     )
-    min_scale: float = _option(0.001, "gaussian, discretized-logistic: floor of the scale, in units of the scaled data")
+    min_scale: float = _option(0.001, "the same: floor of the scale, in units of the scaled data")
+    df: float = _option(4.0, "likelihood student-t: degrees of freedom, above 2; the fewer, the heavier the tails")
     data_bias: bool = _option(True, "start the decoder's output at the training mean")
     binarization: BinarizationName = _option("auto", "of pixels for bernoulli; none: grey values, no likelihood then")
     scaling: ScalingName = _option("auto", "of the data; unit: 0-255 to 0-1; standardize: each column")
@@ -122,7 +124,7 @@ class Config:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f.name, getattr(self, f.name), hints[f.name]))
+            object.__setattr__(self, f.name, checked(f.name, getattr(self, f.name), hints[f.name]))
         for name in (
             "latent_dim", "num_samples", "epochs", "batch_size", "num_groups", "prior_components", "flow_steps",
             "free_bits_group",
@@ -183,6 +185,7 @@ class Config:
             "flow_steps": (flows, "posteriors iaf and coupling and prior flow"),
             "flow_hidden": (flows, "posteriors iaf and coupling and prior flow"),
             "free_bits_group": (self.free_bits > 0, "free_bits above 0"),
+            "df": (self.likelihood == "student-t", "likelihood student-t"),
         }
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         for name, (is_used, owner) in used.items():
@@ -249,46 +252,3 @@ def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:
             close = difflib.get_close_matches(str(name).replace("-", "_"), names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
             raise ConfigError(f"unknown {what}: {name!r}{hint}")
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """The value in the field's type, or a ConfigError. Only lossless conversions: list to tuple, int to float."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        if value in args and isinstance(value, str):
-            return value
-        close = difflib.get_close_matches(str(value), args, n=1)
-        hint_text = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}{hint_text}")
-    if origin is tuple:
-        if isinstance(value, (list, tuple)):
-            with contextlib.suppress(ConfigError):
-                return tuple(_checked(name, v, args[0]) for v in value)
-    elif origin in (Union, types.UnionType):
-        for option in args:
-            if option is type(None):
-                if value is None:
-                    return None
-                continue
-            try:
-                return _checked(name, value, option)
-            except ConfigError:
-                continue
-    elif hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if value != value:
-            raise ConfigError(f"{name} must be a number, got nan")
-        return float(value)
-    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    elif hint in (str, bool) and isinstance(value, hint):
-        return value
-    raise ConfigError(f"{name} must be {_spoken(hint)}, got {value!r}")
-
-
-def _spoken(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if get_origin(hint) is tuple:
-        return "a list of whole numbers"
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_spoken(a) for a in get_args(hint) if a is not type(None))
-    return words.get(hint, str(hint))

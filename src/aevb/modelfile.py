@@ -10,27 +10,46 @@ import jax
 import numpy as np
 
 from aevb._container import read_container, write_container
+from aevb._feed import (
+    AbstractTransform,
+    AsStored,
+    DatasetFeed,
+    Feed,
+    RowsFeed,
+    form_from_plain,
+    form_to_plain,
+)
 from aevb._measures import log_jacobian
+from aevb._old_formats import renamed, upgraded, vae_of
+from aevb._plain import checked
+from aevb._plan import spec_of
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
-from aevb.models import AbstractGenerativeModel, Architecture, build, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Vae, tie, untie
 
-FORMAT = 2  # 1 called the reconstruction term log_likelihood, and had log densities of the scaled data
+FORMAT = 3  # what the older ones had is in `_old_formats`
 MODEL_FILE = "model.safetensors"
 
-_SECTIONS = {"format", "aevb_version", "architecture", "config", "data", "history", "preprocessing", "result"}
+_COMMON = {"format", "aevb_version", "config", "data", "history", "result"}
+_PRESET, _OWN, _OLD = (
+    _COMMON | {"model", "preprocessing"},
+    _COMMON | {"own"},
+    _COMMON | {"architecture", "preprocessing"},
+)
+
+Models = tuple[AbstractGenerativeModel, AbstractRecognitionModel | None]
 
 
 def write(
     path: str | Path,
     *,
-    architecture: Architecture,
+    spec: Vae | None,
     generative: AbstractGenerativeModel,
-    recognition: eqx.Module,
+    recognition: AbstractRecognitionModel | None,
+    feed: Feed,
+    latent_shape: tuple[int, ...],
     config: Config,
-    preprocessing: Preprocessing,
-    data: DataInfo,
     history: Sequence[Mapping[str, Any]],
     result: Mapping[str, Any],
     aevb_version: str,
@@ -39,29 +58,43 @@ def write(
 
     Args:
         path: of the file.
-        architecture: what to build when the file is read.
+        spec: what to build when the file is read; None: of a model of one's own, that the reader must have.
         generative, recognition: the models whose arrays are written.
-        config, preprocessing, data, history, result: of the fit; written into the header as JSON.
+        feed, latent_shape, config, history, result: of the fit; written into the header as JSON.
         aevb_version: version of aevb that fitted the model.
 
     Raises:
+        ConfigError: a part of the model is of a kind that is not registered.
         OutputError: the file cannot be written; what was at `path` before is untouched.
     """
     header = {
         "format": FORMAT,
         "aevb_version": aevb_version,
-        "architecture": dataclasses.asdict(architecture),
         "config": {k: v for k, v in dataclasses.asdict(config).items() if v is not None},
-        "data": dataclasses.asdict(data),
-        "preprocessing": preprocessing.to_dict(),
+        "data": dataclasses.asdict(feed.data),
         "history": list(history),
         "result": dict(result),
     }
+    if isinstance(feed, DatasetFeed) and spec is not None:
+        header |= {"model": spec.to_dict(), "preprocessing": feed.preprocessing.to_dict()}
+    elif isinstance(feed, RowsFeed):
+        header["own"] = {
+            "generative": type(generative).__name__,
+            "recognition": None if recognition is None else type(recognition).__name__,
+            "latent_shape": list(latent_shape),
+            "rows": form_to_plain(feed.form),
+            "transform": feed.transform.to_dict(),
+        }
     write_container(Path(path), header, named_arrays((untie(generative), recognition)))
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, *, like: Models | None = None, transform: AbstractTransform | None = None) -> dict[str, Any]:
     """Read what `write` was given, from a model file or from the run directory that holds one.
+
+    Args:
+        path: of the file or directory.
+        like: for a model of one's own, a pair whose places the file's arrays take.
+        transform: of its rows.
 
     Raises:
         ModelFileError: the file is missing, cut, altered, or of a newer format. Says which and what to do.
@@ -88,8 +121,10 @@ def read(path: str | Path) -> dict[str, Any]:
             f"(the file was written by {header.get('aevb_version')})"
         )
     try:
-        return _from_header(header, arrays)
+        return _own(header, arrays, like, transform) if "own" in header else _preset(header, arrays, like)
     except (ValueError, TypeError, KeyError, AevbError) as e:
+        if like is not None or "own" in header:
+            raise ModelFileError(f"{path}: {e}") from e
         raise ModelFileError(f"{path}: {e}; the file is not one that aevb wrote, or it was altered") from e
 
 
@@ -112,71 +147,98 @@ def _no_run(directory: Path) -> str:
     return f"{directory} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
 
 
-def _from_header(header: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    if set(header) != _SECTIONS:
-        raise ValueError(f"the header's sections are {sorted(header)}, expected {sorted(_SECTIONS)}")
-    architecture = _dataclass(Architecture, header["architecture"])
+def _preset(header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Models | None) -> dict[str, Any]:
+    if like is not None:
+        raise ValueError("the file holds a preset, which is built from what the file says; leave out like=...")
+    old = header["format"] < 3
+    _check_sections(header, _OLD if old else _PRESET)
+    if old:
+        spec, arrays = vae_of(header["architecture"], arrays), renamed(arrays)
+    else:
+        spec = Vae.from_dict(header["model"])
     data = _dataclass(DataInfo, header["data"])
-    if architecture.data_dim != int(np.prod(data.event_shape)):
-        raise ValueError(f"the model has {architecture.data_dim} columns, its data shape {data.event_shape}")
+    if spec.data_dim != int(np.prod(data.event_shape)):
+        raise ValueError(f"the model has {spec.data_dim} columns, its data shape {data.event_shape}")
     config = Config.from_dict(header["config"])
     preprocessing = Preprocessing.from_dict(header["preprocessing"])
-    _check_agreement(architecture, config, preprocessing)
+    _check_agreement(spec, config, preprocessing)
     # Shapes only: nothing is allocated before the file's own arrays were compared with what the header asks for.
-    skeleton = eqx.filter_eval_shape(build, architecture, key=jax.random.key(0))
+    skeleton = eqx.filter_eval_shape(spec.build, key=jax.random.key(0))
     generative, recognition = fill(skeleton, arrays)
-    history, result = header["history"], header["result"]
-    if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
-        raise ValueError("history must be a list of objects and result an object")
+    history, result = _told(header)
     if header["format"] == 1:
-        units = log_jacobian(architecture, preprocessing)
-        history, result = [_upgraded(record, units) for record in history], _upgraded(result, units)
+        units = log_jacobian(spec, preprocessing)
+        history, result = [upgraded(record, units) for record in history], upgraded(result, units)
     return {
         "config": config,
-        "architecture": architecture,
+        "spec": spec,
         "generative": tie(generative, recognition),
         "recognition": recognition,
-        "preprocessing": preprocessing,
-        "data": data,
+        "feed": DatasetFeed(preprocessing, data, spec),
+        "latent_shape": (spec.latent_dim,),
         "history": tuple(history),
         "result": result,
         "aevb_version": str(header["aevb_version"]),
     }
 
 
-# Log densities in a history or result of format 1.
-_OLD = ("elbo", "log_likelihood", "bound", "objective")
+def _own(
+    header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Models | None, transform: AbstractTransform | None
+) -> dict[str, Any]:
+    _check_sections(header, _OWN)
+    own = header["own"]
+    if not isinstance(own, dict) or set(own) != {"generative", "recognition", "latent_shape", "rows", "transform"}:
+        raise ValueError("what it says of the model is not of the form that aevb writes")
+    if like is None:
+        raise ValueError(
+            f"it holds a model of one's own, {own['generative']} and {own['recognition']}, and no file can say what a "
+            "class does; give a pair of them, with any values, as like=(generative, recognition)"
+        )
+    transform = AsStored() if transform is None else transform
+    if own["transform"] != transform.to_dict():
+        raise ValueError(
+            f"the rows were transformed by {own['transform']}, and transform=... is {transform.to_dict()}; give the "
+            "one that the model was fitted with"
+        )
+    untied = untie(like[0]), like[1]
+    skeleton = jax.tree.map(lambda leaf: eqx.filter_eval_shape(lambda: leaf) if eqx.is_array(leaf) else leaf, untied)
+    generative, recognition = fill(skeleton, arrays)
+    history, result = _told(header)
+    return {
+        "config": Config.from_dict(header["config"]),
+        "spec": None,
+        "generative": generative if recognition is None else tie(generative, recognition),
+        "recognition": recognition,
+        "feed": RowsFeed(transform, _dataclass(DataInfo, header["data"]), form_from_plain(own["rows"])),
+        "latent_shape": tuple(checked("latent_shape", own["latent_shape"], tuple[int, ...])),
+        "history": tuple(history),
+        "result": result,
+        "aevb_version": str(header["aevb_version"]),
+    }
 
 
-def _upgraded(content: dict[str, Any], units: float) -> dict[str, Any]:
-    """History or result of a file of format 1: the reconstruction term was called log_likelihood there, and log
-    densities were of the scaled data.
-    """
-    new: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            value = _upgraded(value, units) if name == "evaluation" else value
-            if name.endswith(_OLD) and isinstance(value.get("mean"), float):
-                value = {**value, "mean": value["mean"] + units}
-        elif name.endswith(_OLD) and isinstance(value, float):
-            value = value + units
-        plain = name in ("log_likelihood", "train_log_likelihood", "validation_log_likelihood")
-        new[name.replace("log_likelihood", "reconstruction") if plain else name] = value
-    return new
+def _check_sections(header: Mapping[str, Any], expected: set[str]) -> None:
+    if set(header) != expected:
+        raise ValueError(f"the header's sections are {sorted(header)}, expected {sorted(expected)}")
 
 
-def _check_agreement(architecture: Architecture, config: Config, preprocessing: Preprocessing) -> None:
+def _told(header: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    history, result = header["history"], header["result"]
+    if not isinstance(history, list) or not all(isinstance(h, dict) for h in history) or not isinstance(result, dict):
+        raise ValueError("history must be a list of objects and result an object")
+    return history, result
+
+
+def _check_agreement(spec: Vae, config: Config, preprocessing: Preprocessing) -> None:
     """The header says in two places what the model is; arrays of one family would fit another's names and shapes."""
-    for name in ("latent_dim", "hidden", "activation", "likelihood", "sigmoid_mean", "min_scale", "posterior", "prior"):
-        one, other = getattr(architecture, name), getattr(config, name)
-        if one != other:
-            raise ValueError(f"the architecture has {name} {one!r}, but the configuration has {other!r}")
-    if architecture.grey != preprocessing.grey:
-        raise ValueError(f"the architecture has grey {architecture.grey}, the preprocessing {preprocessing.grey}")
+    told, asked = spec.to_dict(), spec_of(config, preprocessing, spec.data_dim).to_dict()
+    for name in told.keys() - {"raw_angles"}:
+        if told[name] != asked[name]:
+            raise ValueError(f"the model has {name} {told[name]!r}, but the configuration has {asked[name]!r}")
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a pytree of modules, by the path of each: `generative.trunk.layers[0].weight` and so on."""
+    """The arrays of a pytree of modules, by the path of each: `generative.network.layers[0].weight` and so on."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
@@ -194,13 +256,16 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray]) -> Any:
         some = [
             f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}" or "none" for names in (missing, extra)
         ]
-        raise ValueError(f"arrays do not fit the architecture: missing {some[0]}; unexpected {some[1]}")
+        raise ValueError(f"arrays do not fit the model: missing {some[0]}; unexpected {some[1]}")
     for name, leaf in expected.items():
-        if arrays[name].shape != leaf.shape or arrays[name].dtype not in (np.float32, np.float64):
+        real = jax.numpy.issubdtype(leaf.dtype, np.floating)
+        good = arrays[name].dtype in (np.float32, np.float64) if real else arrays[name].dtype == leaf.dtype
+        if arrays[name].shape != leaf.shape or not good:
+            kind = "float" if real else leaf.dtype
             raise ValueError(
-                f"array {name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected float{list(leaf.shape)}"
+                f"array {name} is {arrays[name].dtype}{list(arrays[name].shape)}, expected {kind}{list(leaf.shape)}"
             )
-        if not np.isfinite(arrays[name]).all():
+        if real and not np.isfinite(arrays[name]).all():
             raise ValueError(f"array {name} holds NaN or infinite values")
     filled = [jax.numpy.asarray(arrays[_name(p)]) if _name(p) in expected else leaf for p, leaf in leaves]
     return jax.tree_util.tree_unflatten(treedef, filled)

@@ -34,6 +34,8 @@ LIKELIHOODS = {
     "gaussian-sigmoid": (_UNIT, {"likelihood": "gaussian", "sigmoid_mean": True, "scaling": "none"}),
     "continuous-bernoulli": (_GREY, {"likelihood": "continuous-bernoulli"}),
     "discretized-logistic": (_GREY, {"likelihood": "discretized-logistic", "min_scale": 0.01}),
+    "laplace": (_REAL, {"likelihood": "laplace"}),
+    "student-t": (_REAL, {"likelihood": "student-t", "df": 7.0}),
 }
 _FLOW = {"flow_steps": 2, "flow_hidden": (5,)}
 _OPTIONS = {"iaf": _FLOW, "coupling": _FLOW, "flow": _FLOW, "mixture": {"prior_components": 3}}
@@ -44,9 +46,10 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
     """Data and options of each file, by its name."""
     from aevb.models import POSTERIORS, PRIORS, choose_latents
 
-    pairs = [(posterior, choose_latents(posterior, "auto")[1]) for posterior in POSTERIORS]
+    pairs = [choose_latents(POSTERIORS.make(kind), None) for kind in POSTERIORS.kinds]
+    pairs = [(posterior.kind, prior.kind) for posterior, prior in pairs]
     met = {prior for _, prior in pairs}
-    pairs += [(choose_latents("auto", prior)[0], prior) for prior in PRIORS if prior not in met]
+    pairs += [(choose_latents(None, PRIORS.make(kind))[0].kind, kind) for kind in PRIORS.kinds if kind not in met]
     pairs += [("full-covariance", "vamp"), ("coupling", "flow")]
     found = {}
     for i, (posterior, prior) in enumerate(pairs):

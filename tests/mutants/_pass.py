@@ -26,6 +26,7 @@ TESTS_OF: dict[str, tuple[str, ...]] = {
         "unit/test_distributions.py",
         "unit/test_families.py",
     ),
+    "samplers/": ("unit/test_unconstrained.py", "statistical/test_harmonic.py", "statistical/test_ais.py"),
     "models/": (
         "unit/test_product.py",
         "unit/test_flows.py",

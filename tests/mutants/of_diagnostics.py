@@ -155,8 +155,8 @@ MUTANTS = [
     (
         "a flow is advised to become a flow",
         GAPS_WORDS,
-        "if posterior in _FLOWS",
-        "if posterior not in _FLOWS",
+        "if has_flow",
+        "if not has_flow",
         GAPS_SENTENCES,
     ),
     (

@@ -231,7 +231,7 @@ MUTANTS = [
     ),
     (
         "a mixture is not looked into",
-        "models/_mixture.py",
+        "models/priors/_mixture.py",
         "return support_depends_on_parameters(self._one(0))",
         "return False",
         f"{FAMILIES}::test_a_support_that_moves_is_known_however_deep_it_lies",

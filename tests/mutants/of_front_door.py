@@ -46,9 +46,9 @@ MUTANTS = [
     ("a skipped epoch has an ELBO", FIT, "math.isfinite(value) else None", "value is not None else None", SKIPPED),
     (
         "the decoder starts at the mean and not at its logit",
-        FIT,
-        "mean = np.log(mean) - np.log1p(-mean)",
-        "mean = mean * 1.0",
+        "models/likelihoods/_spec.py",
+        "return as_array(np.log(mean) - np.log1p(-mean))",
+        "return as_array(mean)",
         f"{TESTS}::test_the_decoder_starts_at_the_training_mean",
     ),
     (

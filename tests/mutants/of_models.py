@@ -2,7 +2,7 @@
 
 FLOWS, POSTERIORS, PRIORS = "unit/test_flows.py", "unit/test_posteriors.py", "unit/test_priors.py"
 
-IAF, COUPLING, MADE = "models/_iaf.py", "models/_flows.py", "models/_made.py"
+IAF, COUPLING, MADE = "models/posteriors/_iaf.py", "models/posteriors/_flows.py", "models/networks/_made.py"
 LOG_DET = f"{FLOWS}::test_the_log_determinant_is_the_jacobians"
 UNDONE = f"{FLOWS}::test_each_direction_undoes_the_other"
 SEES = f"{FLOWS}::test_an_autoregressive_output_sees_what_stands_before_it_and_all_of_that"
@@ -96,42 +96,42 @@ MUTANTS = [
     ),
     (
         "upper for lower triangle",
-        "models/_posteriors.py",
+        "models/posteriors/_full_covariance.py",
         "unit.at[jnp.tril_indices(len(sigma), -1)]",
         "unit.at[jnp.triu_indices(len(sigma), 1)]",
         f"{BY_SCIPY}[full-covariance]",
     ),
     (
         "a Gaussian for the Student t",
-        "models/_posteriors.py",
-        "if self.elliptical:",
-        "if False:",
+        "models/posteriors/_full_covariance.py",
+        "return MultivariateStudentT(self.df, loc, factor)",
+        "return MultivariateNormal(loc, scale_tril=factor)",
         f"{BY_SCIPY}[elliptical]",
     ),
     (
         "the mixture's weights do not sum to one",
-        "models/_priors.py",
+        "models/priors/_priors.py",
         "jax.nn.log_softmax(self.logits)",
         "self.logits",
         f"{PRIORS}::test_mixture_density_by_hand[float64]",
     ),
     (
         "1/K left out",
-        "models/_priors.py",
+        "models/priors/_priors.py",
         "jnp.full(k, -jnp.log(k), self",
         "jnp.full(k, 0.0, self",
         f"{VAMP}[gaussian]",
     ),
     (
         "the prior's encoder gets no gradient",
-        "models/_priors.py",
+        "models/priors/_priors.py",
         "Mixture(log_weights, self.recognition.posterior,",
         "Mixture(log_weights, jax.lax.stop_gradient(self.recognition).posterior,",
         f"{PRIORS}::test_the_gradient_reaches_the_encoder_through_the_prior",
     ),
     (
         "components are drawn evenly",
-        "models/_mixture.py",
+        "models/priors/_mixture.py",
         "jax.random.categorical(k_key, self.log_weights)",
         "jax.random.categorical(k_key, 0.0 * self.log_weights)",
         f"{PRIORS}::test_samples_follow_the_density[mixture]",
@@ -139,9 +139,9 @@ MUTANTS = [
     (
         "a header that contradicts itself is taken",
         "modelfile.py",
-        "    _check_agreement(architecture, config, preprocessing)\n",
+        "    _check_agreement(spec, config, preprocessing)\n",
         "",
-        "unit/test_modelfile.py::test_a_header_that_contradicts_itself_is_refused[architecture-posterior-elliptical]",
+        "unit/test_modelfile.py::test_a_header_that_contradicts_itself_is_refused[config-posterior-elliptical]",
     ),
     (
         "narrow layers leave inputs unseen",
@@ -159,9 +159,9 @@ MUTANTS = [
     ),
     (
         "a half-line under a normal prior",
-        "models/_presets.py",
-        'return "normal" if family.support == "real" and posterior not in _HEAVY else posterior',
-        'return posterior if family.support == "simplex" else "normal"',
+        "models/_vae.py",
+        'return "normal" if of.support == "real" and family not in _HEAVY else family',
+        'return family if of.support == "simplex" else "normal"',
         f"{POSTERIORS}::test_a_posterior_of_a_part_of_the_line_is_not_given_a_prior_of_all_of_it",
     ),
     (

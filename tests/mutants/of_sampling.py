@@ -160,7 +160,7 @@ MUTANTS = [
     ),
     (
         "the density of z for that of u",
-        ANNEALING,
+        "evaluate/_bridge.py",
         "return (log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)) + to.log_det(u)",
         "return log_prior_of(generative, x, z) if q0 is None else q0.log_prob(z)",
         f"{CONSTRAINED}[gamma-prior]",

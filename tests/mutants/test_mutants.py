@@ -57,7 +57,7 @@ DONATED = f"{TRAIN}::test_donation_leaves_the_callers_models_alone"
 STANDARD_ERROR = f"{EVALUATE}::test_mean_and_standard_error"
 
 SGVB, BASE, AEVB, LOOP = "estimators/_sgvb.py", "estimators/_base.py", "train/_aevb.py", "train/_loop.py"
-IMPORTANCE, VAE, KL = "evaluate/_importance.py", "models/_vae.py", "distributions/_kl.py"
+IMPORTANCE, KL = "evaluate/_importance.py", "distributions/_kl.py"
 
 SPECIAL = "distributions/_special.py"
 WEIGHTS, ASCENT = "estimators/_log_weights.py", "train/_ascent.py"
@@ -116,16 +116,16 @@ MUTANTS = [
     Mutant("a weight's sign", IMPORTANCE, "generative, x, z) - log_q0", "generative, x, z) + log_q0", NORMALISER),
     Mutant(
         "variance for scale",
-        VAE,
-        "positive_scale(self.raw_scale(h)))",
-        "positive_scale(self.raw_scale(h)) ** 2)",
+        "models/posteriors/_families.py",
+        'positive_scale(raw["raw_scale"])',
+        'positive_scale(raw["raw_scale"]) ** 2',
         ENCODER,
     ),
     Mutant(
         "the decoder's floor dropped",
-        VAE,
-        "Normal(loc, positive_scale(self.raw_scale(h), self.min_scale))",
-        "Normal(loc, positive_scale(self.raw_scale(h)))",
+        "models/likelihoods/_location_scale.py",
+        'positive_scale(raw["raw_scale"], self.min_scale)',
+        'positive_scale(raw["raw_scale"])',
         DECODER,
     ),
     Mutant("KL the other way round", KL, "return _normal_normal(q, p)", "return _normal_normal(p, q)", KL_DIRECTION),

@@ -13,7 +13,7 @@ from _oracles import JointOnly, Problem, gaussian_log_density, row_keys, z_score
 
 from aevb.distributions import FAMILIES, Independent, Normal
 from aevb.evaluate import Annealing, _ais, _proposal
-from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative
+from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, Decoder, Mlp
 from aevb.samplers import Position, _annealing, transition
 
 KEY = jax.random.key(0)
@@ -226,7 +226,7 @@ def test_the_gap_closes_with_more_distributions():
 
 
 def test_a_nonlinear_decoder_against_quadrature():
-    generative = jax.tree.map(lambda w: 3 * w, BernoulliGenerative(6, 2, (5,), key=jax.random.key(3)))
+    generative = jax.tree.map(lambda w: 3 * w, Decoder(6, 2, Mlp((5,)), key=jax.random.key(3)))
     x = np.array([1, 0, 0, 1, 1, 0], np.uint8)
     axis = np.arange(-8, 8.02, 0.04)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

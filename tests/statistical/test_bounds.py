@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from _models import build, by_names
 from _oracles import JointOnly, LinearRecognition, Problem, row_keys
 
 from aevb.cli._tables import gradient_lines
@@ -36,7 +37,7 @@ from aevb.estimators import (
 )
 from aevb.estimators._log_weights import CHUNK, log_mean_exp, log_weights, reparameterized_samples, stopped
 from aevb.evaluate import EstimatorNoise
-from aevb.models import AbstractGenerativeModel, Architecture, Mixture, build, tie
+from aevb.models import AbstractGenerativeModel, Mixture, tie
 
 NUM_DRAWS = 40_000
 PROBLEM = Problem.make(data_dim=3, latent_dim=1, num_rows=4, seed=3)
@@ -497,7 +498,7 @@ def test_renyi_tends_to_the_elbo_without_losing_digits(distance):
 
 def test_a_prior_that_looks_at_the_encoder_counts_its_parameters_once():
     generative, recognition = build(
-        Architecture(4, 2, (3,), "tanh", "gaussian", prior="vamp", prior_components=3), key=jax.random.key(0)
+        by_names(4, 2, (3,), "tanh", "gaussian", prior="vamp", prior_components=3), key=jax.random.key(0)
     )
     rows = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     for g in (generative, tie(generative, recognition)):

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from _models import build, by_names
 from _oracles import LOG_2PI, JointOnly, LinearRecognition, Problem, linear_elbo
 
 from aevb.distributions import Distribution, Normal, rsample_and_log_prob
 from aevb.errors import UnavailableError
 from aevb.evaluate import _gaps
 from aevb.evaluate._gaps import InferenceGaps, gaps_by_family, inference_gaps
-from aevb.models import AbstractRecognitionModel, Architecture, build
+from aevb.models import AbstractRecognitionModel, GaussianPosterior
 from aevb.reports import _diagnose
 
 KEY = jax.random.key(0)
@@ -178,8 +179,8 @@ def test_the_report_does_not_take_the_larger_of_two_estimates():
     noise = 0.1 * np.random.default_rng(3).normal(size=10)
     fitted = SimpleNamespace(
         generative=ORTHOGONAL.generative(),
-        recognition=ORTHOGONAL.recognition(),
-        architecture=SimpleNamespace(posterior="gaussian"),
+        encoder=ORTHOGONAL.recognition(),
+        preset=SimpleNamespace(posterior=GaussianPosterior()),
         evaluation_key=lambda purpose: KEY,
         log_jacobian=0.0,
     )
@@ -206,8 +207,8 @@ def test_the_report_does_not_take_the_larger_of_two_estimates():
 def test_without_a_log_p_the_report_tells_how_good_its_own_is():
     fitted = SimpleNamespace(
         generative=MILD.generative(),
-        recognition=encoder(MILD),
-        architecture=SimpleNamespace(posterior="gaussian"),
+        encoder=encoder(MILD),
+        preset=SimpleNamespace(posterior=GaussianPosterior()),
         evaluation_key=lambda purpose: KEY,
         log_jacobian=0.0,
     )
@@ -351,7 +352,7 @@ def test_a_model_that_only_has_log_joint_is_enough():
 @pytest.mark.parametrize("posterior", ["laplace", "iaf"])
 def test_encoders_that_are_no_diagonal_gaussian(posterior):
     options = {"flow_steps": 1, "flow_hidden": (4,)} if posterior == "iaf" else {}
-    architecture = Architecture(4, 2, (4,), "tanh", "gaussian", posterior=posterior, **options)
+    architecture = by_names(4, 2, (4,), "tanh", "gaussian", posterior=posterior, **options)
     generative, recognition = build(architecture, key=KEY)
     rows = MILD.rows[:4].astype(np.float32)
     gaps = inference_gaps(generative, recognition, rows, KEY, family="full-covariance")
@@ -374,13 +375,13 @@ def test_integer_rows_are_taken_as_floats():
     ("posterior", "prior"), [("gamma", "gamma"), ("von-mises", "von-mises"), ("uniform", "normal")]
 )
 def test_a_latent_that_is_not_on_the_whole_line_is_refused(posterior, prior):
-    architecture = Architecture(4, 2, (4,), "tanh", "gaussian", posterior=posterior, prior=prior)
+    architecture = by_names(4, 2, (4,), "tanh", "gaussian", posterior=posterior, prior=prior)
     with pytest.raises(UnavailableError, match=r"needs a latent on all of R\^J, and the posterior does not reach"):
         inference_gaps(*build(architecture, key=KEY), MILD.rows.astype(np.float32), KEY)
 
 
 def test_a_prior_that_is_not_on_the_whole_line_is_refused():
-    architecture = Architecture(4, 2, (4,), "tanh", "gaussian", posterior="gamma", prior="gamma")
+    architecture = by_names(4, 2, (4,), "tanh", "gaussian", posterior="gamma", prior="gamma")
     generative, _ = build(architecture, key=KEY)
     with pytest.raises(UnavailableError, match="the prior does not reach"):
         inference_gaps(generative, encoder(MILD), MILD.rows.astype(np.float32), KEY)

@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _models import build, by_names
 from jax.flatten_util import ravel_pytree
 
 from aevb.estimators import SgvbA, SgvbB, StickingTheLanding, minibatch_bound
-from aevb.models import Architecture, GaussianGenerative, build, tie
+from aevb.models import Decoder, GaussianLikelihood, Mlp, tie
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -31,7 +32,7 @@ def rows_for(case: str) -> jax.Array:
 
 def bound_and_parameters(case: str, estimator, *, broken: bool = False):
     options = {"hidden": (4,), "activation": "tanh"} | CASES[case]
-    generative, recognition = build(Architecture(D, J, **options), key=jax.random.key(3))
+    generative, recognition = build(by_names(D, J, **options), key=jax.random.key(3))
     params, static = eqx.partition((generative, recognition), eqx.is_inexact_array)
     flat, unravel = ravel_pytree(params)
     # Biases start at zero, a special point; move everything off it.
@@ -42,7 +43,9 @@ def bound_and_parameters(case: str, estimator, *, broken: bool = False):
     def bound(flat):
         params = unravel(flat)
         if broken:  # planted defect: the encoder's scale gets no gradient
-            params = eqx.tree_at(lambda p: p[1].raw_scale, params, jax.lax.stop_gradient(params[1].raw_scale))
+            params = eqx.tree_at(
+                lambda p: p[1].maps["raw_scale"], params, jax.lax.stop_gradient(params[1].maps["raw_scale"])
+            )
         return minibatch_bound(estimator, keys, *eqx.combine(params, static), rows, N)[0]
 
     return bound, flat
@@ -90,12 +93,14 @@ def test_gradients_on_a_circle_against_quadrature(estimator, prior):
 
 
 def largest_z_score_on_the_circle(estimator, prior, *, angles):
-    architecture = Architecture(
+    architecture = by_names(
         3, 1, (4,), "tanh", "gaussian", posterior="von-mises", prior=prior, prior_components=2 if prior == "vamp" else 0
     )
     generative, recognition = build(architecture, key=jax.random.key(3))
     if not angles:
-        generative = GaussianGenerative(3, 1, (4,), prior=generative.latent_prior, key=jax.random.key(3))
+        generative = Decoder(
+            3, 1, Mlp((4,)), GaussianLikelihood(), prior=generative.latent_prior, key=jax.random.key(3)
+        )
     params, static = eqx.partition((generative, recognition), eqx.is_inexact_array)
     flat, unravel = ravel_pytree(params)
     flat = flat + 0.5 * jax.random.normal(jax.random.key(4), flat.shape)

@@ -11,7 +11,7 @@ from _oracles import JointOnly, Problem, row_keys, z_scores
 
 from aevb.distributions import FAMILIES, Normal
 from aevb.evaluate import HarmonicSettings, _harmonic
-from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, BernoulliGenerative, GaussianRecognition
+from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, Decoder, Encoder, Mlp
 from aevb.samplers import sample_by_hmc
 
 KEY = jax.random.key(0)
@@ -79,8 +79,8 @@ def test_batches_and_parts_do_not_change_the_result(x64):
 
 
 def test_a_nonlinear_decoder_against_quadrature():
-    generative = jax.tree.map(lambda w: 3 * w, BernoulliGenerative(6, 2, (5,), key=jax.random.key(3)))
-    recognition = GaussianRecognition(6, 2, (), key=jax.random.key(4))
+    generative = jax.tree.map(lambda w: 3 * w, Decoder(6, 2, Mlp((5,)), key=jax.random.key(3)))
+    recognition = Encoder(6, 2, Mlp(()), key=jax.random.key(4))
     x = np.array([1, 0, 0, 1, 1, 0], np.uint8)
     axis = np.arange(-8, 8.02, 0.04)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -10,7 +10,7 @@ from _oracles import gaussian_log_density, linear_elbo, ppca_log_likelihood, z_s
 from aevb import evaluate
 from aevb.distributions import Normal, positive_scale
 from aevb.estimators import SgvbB
-from aevb.models import GaussianRecognition, StandardNormalPrior
+from aevb.models import Encoder, Mlp, StandardNormalPrior
 from aevb.train import aevb, epochs, make_optimizer, make_schedule
 
 D, J, N, BATCH, EPOCHS = 8, 2, 2000, 100, 120
@@ -41,9 +41,9 @@ def make_rows() -> np.ndarray:
 ROWS = make_rows()
 
 
-def train(kl_weight=None) -> tuple[LinearDecoder, GaussianRecognition]:
+def train(kl_weight=None) -> tuple[LinearDecoder, Encoder]:
     decoder = LinearDecoder(eqx.nn.Linear(J, D, key=jax.random.key(0)), jnp.zeros(()))
-    encoder = GaussianRecognition(D, J, (), key=jax.random.key(1))
+    encoder = Encoder(D, J, Mlp(()), key=jax.random.key(1))
     schedule = make_schedule("cosine", 0.02, EPOCHS * N // BATCH)
     algorithm = aevb(decoder, encoder, SgvbB(), make_optimizer("adam", schedule), num_examples=N, kl_weight=kl_weight)
     start = algorithm.init(jax.random.key(2))
@@ -53,7 +53,7 @@ def train(kl_weight=None) -> tuple[LinearDecoder, GaussianRecognition]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[LinearDecoder, GaussianRecognition]:
+def trained() -> tuple[LinearDecoder, Encoder]:
     return train()
 
 
@@ -62,14 +62,14 @@ def log_marginal(decoder: LinearDecoder) -> np.ndarray:
     return gaussian_log_density(ROWS, decoder.linear.bias, decoder.linear.weight, decoder.scale)
 
 
-def exact_elbo(decoder: LinearDecoder, encoder: GaussianRecognition) -> np.ndarray:
+def exact_elbo(decoder: LinearDecoder, encoder: Encoder) -> np.ndarray:
     """Of each row under the learnt parameters, in closed form."""
 
     class Parts:  # the fields that the oracle asks for
         weight, mean, log_scale = decoder.linear.weight, decoder.linear.bias, jnp.log(positive_scale(decoder.raw_scale))
 
     def one(x):
-        return linear_elbo(Parts, encoder.loc(x), positive_scale(encoder.raw_scale(x)), x)
+        return linear_elbo(Parts, encoder.maps["loc"](x), positive_scale(encoder.maps["raw_scale"](x)), x)
 
     return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(ROWS)), np.float64)
 

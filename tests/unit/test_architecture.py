@@ -14,7 +14,7 @@ ROOT = Path(importlib.util.find_spec("aevb").origin).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # From the bottom up. A part may import those below it, its own, and `anywhere`.
-ANYWHERE = {"errors", "_version"}
+ANYWHERE = {"errors", "_version", "_plain"}
 LAYERS = [
     {"data", "distributions"},
     {"samplers"},
@@ -25,6 +25,11 @@ LAYERS = [
     {
         "config",
         "_container",
+        "_evaluation",
+        "_feed",
+        "_trainer",
+        "_verbs",
+        "_old_formats",
         "modelfile",
         "fitted",
         "rundir",

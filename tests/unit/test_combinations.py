@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
+from _models import build, by_names, choose_latents
 
 from aevb import evaluate
 from aevb.distributions import (
@@ -26,17 +27,7 @@ from aevb.distributions import (
 )
 from aevb.errors import UnavailableError
 from aevb.estimators import ESTIMATORS, SgvbB, make_estimator
-from aevb.models import (
-    POSTERIORS,
-    PRIORS,
-    Architecture,
-    build,
-    choose_latents,
-    log_likelihood_of,
-    log_prior_of,
-    posterior_and_prior,
-    tie,
-)
+from aevb.models import POSTERIORS, PRIORS, log_likelihood_of, log_prior_of, posterior_and_prior, tie
 
 D, J = 4, 3
 KEY, X = jax.random.key(0), jnp.full(D, 0.25)
@@ -55,7 +46,7 @@ def architecture(posterior, prior, likelihood="gaussian", latent_dim=J):
     flows = posterior in ("iaf", "coupling") or prior == "flow"
     options |= {"flow_steps": 2, "flow_hidden": (3,)} if flows else {}
     components = 2 if prior in ("mixture", "vamp") else 0
-    return Architecture(
+    return by_names(
         D, latent_dim, (3,), "tanh", posterior=posterior, prior=prior, prior_components=components, **options
     )
 
@@ -73,9 +64,9 @@ def refused(posterior, prior):
     return False
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", POSTERIORS.kinds)
 def test_every_posterior_with_every_prior(posterior):
-    priors = [p for p in PRIORS if not refused(posterior, p)]
+    priors = [p for p in PRIORS.kinds if not refused(posterior, p)]
     own = choose_latents(posterior, "auto")[1]
     assert own in priors
 

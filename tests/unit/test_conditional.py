@@ -13,7 +13,7 @@ from jaxtyping import Array
 from aevb import evaluate, train
 from aevb.distributions import MultivariateNormal, Normal
 from aevb.errors import UnavailableError
-from aevb.estimators import Dreg, Iwae, SgvbA, SgvbB, StickingTheLanding
+from aevb.estimators import Dreg, Iwae, SgvbA, SgvbB, StickingTheLanding, gradient_statistics
 from aevb.evaluate._simulated import given_rows
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel
 
@@ -126,6 +126,88 @@ def test_diagnostics_know_what_is_given():
     _, far = distances((simulated[0], np.roll(ROWS[1], 1, axis=1)))  # negative control: each row's c is another's
     assert far[1] > 4
     assert check.observed[0] == pytest.approx(float(np.mean(simulated[0])), rel=1e-5)  # of x, not of c
+
+
+def test_what_is_given_is_no_work_of_the_latents():
+    """The prior's mean moves with c, and was taken for z that follow x: 2 of 2 dimensions active at a KL of zero."""
+
+    class Prior(AbstractRecognitionModel):
+        model: Linear
+
+        def posterior(self, x):
+            return self.model.prior(x[1])
+
+    found = evaluate.latent_diagnostics(model(), Prior(model()), ROWS, KEY)
+    assert found.num_active == 0
+    assert found.mutual_information is None and found.aggregate_kl is None
+    assert found.to_dict()["aggregate_kl"] is None
+    verdict = str(evaluate.collapse_verdict(found))
+    assert verdict.startswith(
+        "0 of 2 latent dimensions are active; D_KL(q(z | x) || p(z | given)) is 0.00 ± 0.00 nats."
+    )
+    assert "--kl-warmup" in verdict
+    used = str(evaluate.collapse_verdict(evaluate.latent_diagnostics(model(), Exact(model()), ROWS, KEY)))
+    assert used.startswith("2 of 2") and "--kl-warmup" not in used and "from the prior" not in used
+
+
+class Wide(Linear):
+    """p(z | c) has a scale that c decides."""
+
+    def prior(self, c):
+        return Normal(self.prior_of_c @ c, c @ jnp.array([0.1, 1.0, 10.0])).to_event(1)
+
+
+def test_the_priors_scale_is_that_of_all_rows():
+    """It was that of the first rows, so that sorted rows had another."""
+    pair = Wide(*(jnp.asarray(v, float) for v in (W, V, U))), Exact(model())
+    order = np.argsort(ROWS[1].argmax(axis=1))
+    for rows in (ROWS, tuple(part[order] for part in ROWS), tuple(part[order[::-1]] for part in ROWS)):
+        found = evaluate.latent_diagnostics(*pair, rows, KEY)
+        expected = (ROWS[1] @ [0.1, 1.0, 10.0]).mean()
+        np.testing.assert_allclose(found.prior_scale, expected, rtol=1e-5)
+
+
+class Swapped(Linear):
+    """An example is (c, x), but nothing says so to `join`."""
+
+    def split(self, x):
+        return x[1], (x[0],)
+
+
+class Joined(Swapped):
+    def join(self, observed, *given):
+        return (*given, observed)
+
+
+def test_a_join_that_does_not_undo_the_split_is_refused():
+    """Simulated examples came swapped, and the exact posterior was told to be wrong."""
+    rows = (ROWS[1].astype(float), ROWS[0])
+    square = (jnp.eye(C, 2), jnp.eye(C), jnp.ones((2, C)))  # x and c of one shape
+    rows = (rows[0], rows[1][:, :C])
+    for check in (
+        lambda g: evaluate.simulation_based_calibration(g, Exact(model()), KEY, like=rows, num_simulations=20),
+        lambda g: evaluate.posterior_predictive_check(g, Exact(model()), rows, KEY, num_replicates=3, kind="prior"),
+    ):
+        with pytest.raises(ValueError, match="join\\(\\) of Swapped does not undo its split"):
+            check(Swapped(*square))
+    check(Joined(*square))
+
+
+def test_gradient_statistics_of_whole_numbers_are_those_of_the_same_floats():
+    """2 x - 1 wraps in uint8: the mean norm was a billion."""
+
+    class Signed(AbstractRecognitionModel):
+        weight: Array
+
+        def posterior(self, x):
+            return Normal(self.weight @ (2 * x[0] - 1) + x[1][:J], 1.0).to_event(1)
+
+    pair = model(), Signed(jnp.ones((J, D)))
+    bits = (np.random.default_rng(0).integers(0, 2, (8, D)).astype(np.uint8), ROWS[1][:8])
+    floats = tuple(part.astype(np.float32) for part in bits)
+    found, expected = (gradient_statistics(SgvbB(), pair, rows, KEY, num_draws=3) for rows in (bits, floats))
+    for name in expected:
+        assert found[name].mean_norm == expected[name].mean_norm < 1e4
 
 
 def test_simulated_rows_are_given_what_the_rows_of_data_have():

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from aevb import Config, ConfigError, config, estimators, models, train
-from aevb.data import Binarization, Likelihood, Scaling
+from aevb.data import Binarization, Scaling
 from aevb.estimators._score import BASELINES
 from aevb.models import Activation, Initialization
 
@@ -191,8 +191,8 @@ def test_the_names_are_those_of_the_library():
     assert get_args(config.ScheduleName) == train.SCHEDULES
     assert get_args(config.EstimatorName) == ("auto", *estimators.ESTIMATORS)
     assert get_args(config.BaselineName) == BASELINES
-    assert set(get_args(config.PosteriorName)) == {"auto", *models.POSTERIORS}
-    assert set(get_args(config.PriorName)) == {"auto", *models.PRIORS}
-    assert get_args(config.LikelihoodName) == ("auto", *get_args(Likelihood))
+    assert set(get_args(config.PosteriorName)) == {"auto", *models.POSTERIORS.kinds}
+    assert set(get_args(config.PriorName)) == {"auto", *models.PRIORS.kinds}
+    assert get_args(config.LikelihoodName) == ("auto", *models.LIKELIHOODS.kinds)
     assert set(get_args(config.BinarizationName)) == {"auto", *get_args(Binarization)}
     assert set(get_args(config.ScalingName)) == {"auto", *get_args(Scaling)}

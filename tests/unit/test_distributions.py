@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aevb.distributions import Bernoulli, BernoulliCrossEntropy, Normal, kl_divergence, log_scale, positive_scale
-from aevb.models import BernoulliGenerative, GaussianGenerative, GaussianRecognition, Linear
+from aevb.models import BernoulliLikelihood, Decoder, Encoder, GaussianLikelihood, Linear, Mlp
 
 RTOL = {"float32": 1e-4, "float64": 1e-10}
 EPS = {"float32": 1.2e-7, "float64": 2.3e-16}
@@ -271,12 +271,15 @@ def jiggled(model: eqx.Module, seed: int) -> eqx.Module:
 
 @pytest.mark.parametrize("sigmoid_mean", [False, True])
 def test_gaussian_decoder_against_scipy(sigmoid_mean, x64):
-    model = jiggled(GaussianGenerative(5, 2, (7,), sigmoid_mean=sigmoid_mean, min_scale=0.05, key=jax.random.key(0)), 1)
+    model = jiggled(
+        Decoder(5, 2, Mlp((7,)), GaussianLikelihood(sigmoid_mean=sigmoid_mean, min_scale=0.05), key=jax.random.key(0)),
+        1,
+    )
     rng = np.random.default_rng(0)
     for _ in range(5):
         z, x = rng.normal(size=2), rng.uniform(size=5)
-        h = np.tanh(affine(model.trunk.layers[0], z))
-        loc, scale = affine(model.loc, h), 0.05 + sigma(affine(model.raw_scale, h))
+        h = np.tanh(affine(model.network.layers[0], z))
+        loc, scale = affine(model.maps["loc"], h), 0.05 + sigma(affine(model.maps["raw_scale"], h))
         loc = 1 / (1 + np.exp(-loc)) if sigmoid_mean else loc
         expected = scipy.stats.norm(loc, scale).logpdf(x).sum()
         np.testing.assert_allclose(model.likelihood(jnp.asarray(z)).log_prob(jnp.asarray(x)), expected, rtol=1e-10)
@@ -287,36 +290,36 @@ def test_gaussian_decoder_against_scipy(sigmoid_mean, x64):
 
 @pytest.mark.parametrize("grey", [False, True])
 def test_bernoulli_decoder_against_scipy(grey, x64):
-    model = jiggled(BernoulliGenerative(6, 2, (4, 3), "relu", grey=grey, key=jax.random.key(0)), 2)
+    model = jiggled(Decoder(6, 2, Mlp((4, 3), "relu"), BernoulliLikelihood(grey=grey), key=jax.random.key(0)), 2)
     rng = np.random.default_rng(1)
     for _ in range(5):
         z, x = rng.normal(size=2), rng.integers(0, 2, 6)
         h = z
-        for layer in model.trunk.layers:
+        for layer in model.network.layers:
             h = np.maximum(affine(layer, h), 0)
-        expected = scipy.stats.bernoulli(1 / (1 + np.exp(-affine(model.logits, h)))).logpmf(x).sum()
+        expected = scipy.stats.bernoulli(1 / (1 + np.exp(-affine(model.maps["logits"], h)))).logpmf(x).sum()
         actual = model.likelihood(jnp.asarray(z)).log_prob(jnp.asarray(x, float))
         np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
 def test_encoder_by_hand(x64):
-    model = jiggled(GaussianRecognition(5, 3, (4,), key=jax.random.key(0)), 3)
+    model = jiggled(Encoder(5, 3, Mlp((4,)), key=jax.random.key(0)), 3)
     x = np.random.default_rng(2).normal(size=5)
-    h = np.tanh(affine(model.trunk.layers[0], x))
+    h = np.tanh(affine(model.network.layers[0], x))
     q = model.posterior(jnp.asarray(x))
     assert q.event_shape == (3,)
-    np.testing.assert_allclose(q.mean, affine(model.loc, h), rtol=1e-12)
-    np.testing.assert_allclose(q.variance, sigma(affine(model.raw_scale, h)) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(q.mean, affine(model.maps["loc"], h), rtol=1e-12)
+    np.testing.assert_allclose(q.variance, sigma(affine(model.maps["raw_scale"], h)) ** 2, rtol=1e-12)
 
 
 def test_ancestral_samples_have_the_models_moments():
-    model = GaussianGenerative(2, 1, (), key=jax.random.key(0))
+    model = Decoder(2, 1, Mlp(()), GaussianLikelihood(), key=jax.random.key(0))
     x, z = jax.jit(jax.vmap(model.sample))(jax.random.split(jax.random.key(1), 50_000))
     z, x = np.asarray(z, np.float64), np.asarray(x, np.float64)
     assert abs(z.mean()) < 5 / np.sqrt(len(z))
     assert abs(np.mean(z**2) - 1) < 5 * np.sqrt(2 / len(z))
-    loc = affine(model.loc, z)
-    scale = 1e-3 + sigma(affine(model.raw_scale, z))
+    loc = affine(model.maps["loc"], z)
+    scale = 1e-3 + sigma(affine(model.maps["raw_scale"], z))
     eps = (x - loc) / scale
     assert np.all(np.abs(eps.mean(axis=0)) < 5 / np.sqrt(len(eps)))
     assert np.all(np.abs(np.mean(eps**2, axis=0) - 1) < 5 * np.sqrt(2 / len(eps)))

@@ -9,8 +9,9 @@ import scipy.special
 from _oracles import Problem, posterior_gap, z_scores
 
 from aevb import evaluate
+from aevb.data import Values
 from aevb.estimators import SgvbA, SgvbB
-from aevb.models import BernoulliGenerative, GaussianRecognition
+from aevb.models import Decoder, Encoder, Mlp
 
 PROBLEM = Problem.make(data_dim=5, latent_dim=2, num_rows=23, seed=1)
 ROWS = PROBLEM.rows.astype(np.float32)
@@ -135,11 +136,11 @@ def test_no_samples_is_an_error(sizes):
 # --- a nonlinear decoder against quadrature ---------------------------------------------------------------------------
 
 
-def nonlinear(latent_dim: int) -> tuple[BernoulliGenerative, GaussianRecognition]:
-    generative = BernoulliGenerative(6, latent_dim, (5,), key=jax.random.key(3))
+def nonlinear(latent_dim: int) -> tuple[Decoder, Encoder]:
+    generative = Decoder(6, latent_dim, Mlp((5,)), key=jax.random.key(3))
     # Weights large enough for a posterior that is far from Gaussian and from the prior.
     generative = jax.tree.map(lambda w: 3 * w, generative)
-    return generative, GaussianRecognition(6, latent_dim, (), key=jax.random.key(4))
+    return generative, Encoder(6, latent_dim, Mlp(()), key=jax.random.key(4))
 
 
 @eqx.filter_jit
@@ -147,7 +148,7 @@ def log_likelihoods(generative, points, x):
     return jax.vmap(lambda z: generative.likelihood(z).log_prob(x))(points)
 
 
-def quadrature(generative: BernoulliGenerative, x: np.ndarray, step: float = 0.05) -> float:
+def quadrature(generative: Decoder, x: np.ndarray, step: float = 0.05) -> float:
     """log of the integral of p(x | z) N(z; 0, I): the trapezoidal rule on [-8, 8]^J."""
     axis, j = np.arange(-8, 8 + step / 2, step), generative.latent_dim
     grid = np.stack(np.meshgrid(*[axis] * j, indexing="ij"), axis=-1).reshape(-1, j)
@@ -222,8 +223,8 @@ def test_the_yardstick_is_the_density_of_independent_columns():
     rng = np.random.default_rng(3)
     train, rows = rng.normal(size=(50, 3)) * [1, 5, 9] + 4, rng.normal(size=(7, 3))
     expected = scipy.stats.norm(train.mean(axis=0), train.std(axis=0)).logpdf(rows).sum(axis=1)
-    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "gaussian"), expected, rtol=1e-12)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, Values.REAL), expected, rtol=1e-12)
     train, rows = rng.integers(0, 2, (50, 3)), rng.integers(0, 2, (7, 3))
     train[:, 1] = 0  # a column that never varied makes no row impossible
     expected = scipy.stats.bernoulli((train.sum(axis=0) + 0.5) / 51).logpmf(rows).sum(axis=1)
-    np.testing.assert_allclose(evaluate.independent_columns(train, rows, "bernoulli"), expected, rtol=1e-12)
+    np.testing.assert_allclose(evaluate.independent_columns(train, rows, Values.BINARY), expected, rtol=1e-12)

@@ -6,22 +6,23 @@ import re
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import aevb
-from aevb import modelfile, train
+from aevb import _old_formats, train
 from aevb._container import read_container, write_container
-from aevb._fit import _output_bias
-from aevb._plan import make_plan
+from aevb._plan import _mean_of, make_plan
 from aevb._progress import BarProgress, NotebookProgress, Progress, describe, watched_progress
 from aevb._splits import load_splits
 from aevb.cli import main
 from aevb.config import Config
 from aevb.data import choose_preprocessing, columns_of_one_value, epoch_order, load, rows_found_in, split
 from aevb.distributions import ContinuousBernoulli
+from aevb.models import LIKELIHOODS
 
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 2}
 RNG = np.random.default_rng(0)
@@ -158,8 +159,8 @@ def test_the_decoder_starts_at_the_training_mean(likelihood):
     dark = (GREY // 16).astype(np.uint8)
     dark[0, 0, 0] = 255
     data = load(dark)
-    preprocessing = choose_preprocessing(data, likelihood)
-    bias = _output_bias(aevb.Config(likelihood=likelihood), preprocessing, data)
+    spec = LIKELIHOODS.make(likelihood)
+    (bias,) = spec.start(_mean_of(choose_preprocessing(data, spec), data)).values()
     of_mean = {"bernoulli": jax.nn.sigmoid, "gaussian": lambda b: b, "continuous-bernoulli": mean_of_logits}
     start = np.asarray(of_mean[likelihood](bias), np.float64)
     np.testing.assert_allclose(start, dark.reshape(60, 20).mean(axis=0) / 255, rtol=1e-4)
@@ -336,33 +337,32 @@ def test_the_reconstruction_term_is_not_called_log_likelihood(images):
     assert "log_likelihood" not in evaluation and not any("log_likelihood" in name for name in record)
 
 
-def test_a_file_with_the_old_name_is_read_with_the_new_one(images, tmp_path):
-    path = tmp_path / "new.safetensors"
-    images.save(path)
+def test_a_file_with_the_old_name_is_read_with_the_new_one(tmp_path):
+    path = Path(__file__).parents[1] / "golden/format2/bernoulli-dynamic_full-covariance_normal.safetensors"
     header, arrays = read_container(path)
     assert header["format"] == 2
     old = copy.deepcopy(header) | {"format": 1}
+    assert old["history"]
     for record in old["history"]:
-        for part in ("train", "validation"):
-            record[f"{part}_log_likelihood"] = record.pop(f"{part}_reconstruction")
+        record["train_log_likelihood"] = record.pop("train_reconstruction")
     evaluation = old["result"]["evaluation"]
     evaluation["log_likelihood"] = evaluation.pop("reconstruction")
     write_container(tmp_path / "old.safetensors", old, arrays)
     again, loaded = aevb.load(tmp_path / "old.safetensors"), aevb.load(path)
     assert again.history == loaded.history and again.result == loaded.result
-    assert loaded.result["evaluation"]["quadrature_log_likelihood"] is not None  # that one keeps its name
+    assert "reconstruction" in loaded.result["evaluation"] and "train_reconstruction" in loaded.history[0]
 
 
 def test_a_file_with_densities_of_scaled_data_is_read_in_the_datas_units():
     """Format 1 had every log density of the scaled data, and said how many nats to add."""
     history = {"epoch": 1, "train_elbo": -3.0, "train_log_likelihood": -2.0, "train_kl": 1.0, "train_objective": -3.5}
-    assert modelfile._upgraded(history | {"train_iwae_bound": -2.5, "validation_elbo": None}, -10.0) == {
+    assert _old_formats.upgraded(history | {"train_iwae_bound": -2.5, "validation_elbo": None}, -10.0) == {
         "epoch": 1, "train_elbo": -13.0, "train_reconstruction": -12.0, "train_kl": 1.0, "train_objective": -13.5,
         "train_iwae_bound": -12.5, "validation_elbo": None,
     }  # fmt: skip
     terms = {name: {"mean": -3.0, "standard_error": 0.5} for name in ("elbo", "log_likelihood", "kl")}
     terms |= {"importance_sampled_log_likelihood": None, "log_jacobian": -10.0}
-    found = modelfile._upgraded({"evaluation": terms, "train_seconds": 2.0}, -10.0)
+    found = _old_formats.upgraded({"evaluation": terms, "train_seconds": 2.0}, -10.0)
     means = {name: value["mean"] for name, value in found["evaluation"].items() if isinstance(value, dict)}
     assert means == {"elbo": -13.0, "reconstruction": -13.0, "kl": -3.0}
     assert found["evaluation"]["importance_sampled_log_likelihood"] is None
@@ -392,16 +392,14 @@ def test_what_was_selected_on_is_recorded(early_stopping, monkeypatch):
     class Done:
         history = ({"examples_per_second": 1.0, "skipped_steps": 0},)
 
-        def __init__(self, plan, splits):
-            pass
-
-        def run(self, on_epoch, interrupted):
+        def run(self, **options):
             return "finished"
 
-        def fitted(self, result):
-            raise ReadyToTrain(result)
+    def fitted(job, trainer, result):
+        raise ReadyToTrain(result)
 
-    monkeypatch.setattr("aevb._fit._Trainer", Done)
+    monkeypatch.setattr("aevb._fit._preset_trainer", lambda plan, splits: Done())
+    monkeypatch.setattr("aevb._fit._fitted", fitted)
     with pytest.raises(ReadyToTrain) as caught:
         aevb.fit(GREY, **SMALL, early_stopping=early_stopping, test=255 - GREY)
     [result] = caught.value.args
@@ -534,10 +532,10 @@ def test_what_is_fitted_is_told_in_the_width_of_the_terminal(monkeypatch, capsys
     """The line on the model was 109 characters, and broken within its words."""
     monkeypatch.setenv("COLUMNS", "60")
     rows = np.random.default_rng(0).normal(size=(20, 5))
-    config = aevb.Config(latent_dim=2, hidden=(8,), validation=0.0, estimator="sgvb-b")
+    config = aevb.Config(latent_dim=2, hidden=(8,), validation=0.0, estimator="sgvb-b", likelihood="gaussian")
     directory = "/a/path/that/is/longer/than/the/terminal/" + "w" * 40
     with BarProgress() as progress:
-        progress.start(config, load_splits(rows, config), directory)
+        progress.start(describe(config, load_splits(rows, config), directory), config.epochs)
     told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert directory in told  # to be copied
     model = told[told.index(directory) + 1 :]
@@ -546,8 +544,14 @@ def test_what_is_fitted_is_told_in_the_width_of_the_terminal(monkeypatch, capsys
     assert max(map(len, model)) <= 60
 
 
+def named(fitted, name):
+    return dataclasses.replace(
+        fitted, feed=dataclasses.replace(fitted.feed, data=dataclasses.replace(fitted.data, name=name))
+    )
+
+
 def test_a_notebook_shows_a_model_as_a_table(images):
-    shown = dataclasses.replace(images, data=dataclasses.replace(images.data, name="<b>&"))._repr_html_()
+    shown = named(images, "<b>&")._repr_html_()
     assert "&lt;b&gt;&amp;, 54 rows of shape (4, 5)" in shown and "<b>" not in shown
     assert "20-4-2, bernoulli likelihood, posterior gaussian, prior normal" in shown
     evaluation = images.result["evaluation"]

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from _models import build, by_names
 from _oracles import JointOnly, Problem, z_scores
 
 from aevb.distributions import FAMILIES, Normal
@@ -18,14 +19,7 @@ from aevb.evaluate import (
     untrustworthy,
 )
 from aevb.evaluate._psis import TAIL, tail_length
-from aevb.models import (
-    AbstractPriorLikelihood,
-    AbstractRecognitionModel,
-    Architecture,
-    BernoulliGenerative,
-    GaussianRecognition,
-    build,
-)
+from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, Decoder, Encoder, Mlp
 from aevb.samplers import unconstrained
 
 PROBLEM = Problem.make(data_dim=6, latent_dim=3, num_rows=40, seed=3)
@@ -151,8 +145,8 @@ def test_equal_weights_are_perfect():
     of a decoder that does not listen, k-hat was up to 450 and most rows were called untrustworthy.
     """
     collapsed = (
-        BernoulliGenerative(300, 2, (8,), output_bias=jnp.linspace(-2, 2, 300), key=KEY),
-        GaussianRecognition(300, 2, (8,), key=KEY),
+        Decoder(300, 2, Mlp((8,)), biases={"logits": jnp.linspace(-2, 2, 300)}, key=KEY),
+        Encoder(300, 2, Mlp((8,)), key=KEY),
     )
     collapsed = jax.tree.map(lambda w: 0.0 * w if w.ndim == 2 else w, collapsed)  # q = N(0, I) whatever x
     images = np.random.default_rng(0).integers(0, 2, (40, 300), dtype=np.uint8)
@@ -278,7 +272,7 @@ def test_the_density_of_the_mixture_integrates_to_one(family, x64):
 def test_posteriors_that_cannot_be_mixed_stand_alone():
     """An inverse autoregressive flow takes J passes for a density; its own samples come with theirs."""
     options = {"posterior": "iaf", "flow_steps": 2, "flow_hidden": (4,)}
-    generative, iaf = build(Architecture(6, 3, (4,), "tanh", "gaussian", **options), key=KEY)
+    generative, iaf = build(by_names(6, 3, (4,), "tanh", "gaussian", **options), key=KEY)
     assert _proposal.proposal_components(generative, iaf, jnp.zeros(6)) == ("encoder",)
     defensive, alone = (
         importance_sampling(generative, iaf, ROWS[:3], KEY, num_samples=50, proposal=proposal)

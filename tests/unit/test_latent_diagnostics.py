@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from _models import build, by_names
 from _oracles import JointOnly, LinearGaussian, Problem, standard_kl, z_scores
 
 from aevb.distributions import FAMILIES, Distribution, Normal
@@ -17,7 +18,7 @@ from aevb.evaluate import _latent
 from aevb.evaluate._latent import Bounds, LatentDiagnostics, _log_aggregate, latent_diagnostics
 from aevb.evaluate._latent_words import collapse_verdict
 from aevb.evaluate._summary import Mean
-from aevb.models import Architecture, Mixture, build, tie
+from aevb.models import Mixture, tie
 
 KEY = jax.random.key(0)
 PROBLEM = Problem.make(data_dim=5, latent_dim=2, num_rows=300, seed=2)
@@ -330,7 +331,7 @@ def test_other_families(posterior, prior):
     options = {"prior_components": 3} if prior in ("mixture", "vamp") else {}
     if posterior == "iaf":
         options |= {"flow_steps": 1, "flow_hidden": (4,)}
-    architecture = Architecture(5, 3, (4,), "tanh", "gaussian", posterior=posterior, prior=prior, **options)
+    architecture = by_names(5, 3, (4,), "tanh", "gaussian", posterior=posterior, prior=prior, **options)
     generative, recognition = build(architecture, key=KEY)
     d = latent_diagnostics(tie(generative, recognition), recognition, ROWS[:40], KEY)
     assert d.active.shape == d.scale.shape == d.prior_scale.shape == (3,)
@@ -381,6 +382,17 @@ def made(num_dims: int, num_active: int, **changes) -> LatentDiagnostics:
 CORRELATED = np.array([[1, 0.1, -0.95], [0.1, 1, 0.9], [-0.95, 0.9, 1]])
 NOTHING, SOMETHING = about(0.01, 0.02), about(0.05, 0.08)
 FEW, TEN = Mean(5.0, 0.1, 3), Mean(5.0, 0.1, 10)
+
+
+def test_of_two_rows_no_bound_on_the_information_is_told():
+    """It was "at most 132.1 nats"."""
+    of = {
+        rows: made(2, 2, kl=Mean(0.79, 0.56, rows), mutual_information=about(0.1, 0.4, 0.5, rows)) for rows in (2, 10)
+    }
+    assert "what z tells about x cannot be told of 2 rows." in str(collapse_verdict(of[2]))
+    assert "cannot be told from zero (at most" in str(collapse_verdict(of[10]))
+
+
 CHEAP = Mean(0.03, 0.001, 1000)
 IDLE = np.array([1.0, 0.5, 0.2, 0.1])
 

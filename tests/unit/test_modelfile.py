@@ -23,16 +23,16 @@ def saved(tmp_path_factory):
 def test_the_file_as_it_was_written_can_be_read(saved, tmp_path):
     path = tmp_path / "again"
     write_container(path, *read_container(saved))
-    assert aevb.load(path).architecture == aevb.load(saved).architecture
+    assert aevb.load(path).spec == aevb.load(saved).spec
 
 
 @pytest.mark.parametrize(
     ("section", "name", "value"),
     [
-        ("architecture", "likelihood", "continuous-bernoulli"),
-        ("architecture", "posterior", "elliptical"),
-        ("architecture", "activation", "relu"),
-        ("architecture", "grey", True),
+        ("model", "likelihood", {"kind": "continuous-bernoulli"}),
+        ("model", "posterior", {"kind": "elliptical", "df": 5.0}),
+        ("model", "network", {"kind": "mlp", "hidden": [4], "activation": "relu"}),
+        ("model", "likelihood", {"kind": "bernoulli", "grey": True}),
         ("config", "likelihood", "continuous-bernoulli"),
         ("config", "posterior", "elliptical"),
         ("config", "activation", "relu"),
@@ -46,5 +46,5 @@ def test_a_header_that_contradicts_itself_is_refused(saved, tmp_path, section, n
     header[section][name] = value
     path = tmp_path / "altered"
     write_container(path, header, arrays)
-    with pytest.raises(ModelFileError, match=f"architecture has {name}"):
+    with pytest.raises(ModelFileError, match=f"the model has {'network' if name == 'activation' else name}"):
         aevb.load(path)

@@ -13,7 +13,7 @@ import aevb
 from aevb.distributions import kl_per_dimension
 from aevb.errors import ConfigError
 from aevb.estimators import Dreg, Iwae, ScoreFunction, SgvbA, SgvbB, StickingTheLanding
-from aevb.models import BernoulliGenerative, GaussianRecognition
+from aevb.models import Decoder, Encoder, Mlp
 from aevb.train import Batch, FreeBits, full_vb, parameter_posterior
 from aevb.train import aevb as make_aevb
 
@@ -22,8 +22,8 @@ D, J, N = 6, 4, 20
 
 
 def pair():
-    generative = BernoulliGenerative(D, J, (5,), key=jax.random.key(0))
-    recognition = GaussianRecognition(D, J, (5,), key=jax.random.key(1))
+    generative = Decoder(D, J, Mlp((5,)), key=jax.random.key(0))
+    recognition = Encoder(D, J, Mlp((5,)), key=jax.random.key(1))
     return generative, recognition
 
 
@@ -195,9 +195,9 @@ def test_theta_differs_from_step_to_step_and_the_samples_have_the_right_spread()
     second = algorithm.step(first[0], batch)
     assert float(first[1].bound) != float(second[1].bound)
     q = parameter_posterior(state)
-    draws = jax.vmap(lambda key: q.rsample(key).trunk.layers[0].weight)(jax.random.split(jax.random.key(1), 4000))
+    draws = jax.vmap(lambda key: q.rsample(key).network.layers[0].weight)(jax.random.split(jax.random.key(1), 4000))
     np.testing.assert_allclose(draws.std(axis=0), 0.5, rtol=0.1)
-    np.testing.assert_allclose(draws.mean(axis=0), q.loc.trunk.layers[0].weight, atol=0.05)
+    np.testing.assert_allclose(draws.mean(axis=0), q.loc.network.layers[0].weight, atol=0.05)
     flat = np.asarray(draws).reshape(4000, -1)
     assert np.abs(np.corrcoef(flat.T) - np.eye(flat.shape[1])).max() < 0.1
 

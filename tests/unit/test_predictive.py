@@ -11,7 +11,7 @@ from aevb.distributions import Normal
 from aevb.errors import UnavailableError
 from aevb.evaluate._check_words import predictive_verdict
 from aevb.evaluate._predictive import STATISTICS, adjacent_correlation, posterior_predictive_check
-from aevb.models import AbstractPriorLikelihood, BernoulliGenerative, GaussianRecognition
+from aevb.models import AbstractPriorLikelihood, Decoder, Encoder, Mlp
 
 PROBLEM = Problem.make(data_dim=4, latent_dim=2, num_rows=400, seed=1)
 ROWS = PROBLEM.rows.astype(np.float32)
@@ -159,8 +159,8 @@ def test_all_replicates_are_compiled_once():
 
 
 def test_binary_rows_as_they_are_stored():
-    generative = BernoulliGenerative(6, 2, (3,), key=jax.random.key(0))
-    recognition = GaussianRecognition(6, 2, (3,), key=jax.random.key(1))
+    generative = Decoder(6, 2, Mlp((3,)), key=jax.random.key(0))
+    recognition = Encoder(6, 2, Mlp((3,)), key=jax.random.key(1))
     rows = np.random.default_rng(0).integers(0, 2, (50, 6)).astype(np.uint8)
     c = posterior_predictive_check(generative, recognition, rows, KEY, num_replicates=5)
     as_floats = posterior_predictive_check(generative, recognition, rows.astype(np.float32), KEY, num_replicates=5)

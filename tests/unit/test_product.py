@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _models import build, by_names
 
-from aevb.models import Architecture, build
-from aevb.models._networks import Linear
-from aevb.models._product import row_times_matrix
+from aevb.models import Linear
+from aevb.models.networks import row_times_matrix
 
 X = jax.random.normal(jax.random.key(0), (5, 2, 3))
 W = jax.random.normal(jax.random.key(1), (3, 4))
@@ -79,7 +79,7 @@ def test_initial_weights():
 
 def test_encoder_and_decoder_begin_apart():
     """Where the two hidden layers have one shape, they must not have the same weights."""
-    generative, recognition = build(Architecture(3, 3, (4,), "tanh", "bernoulli"), key=jax.random.key(0))
+    generative, recognition = build(by_names(3, 3, (4,), "tanh", "bernoulli"), key=jax.random.key(0))
     weights = [leaf for leaf in jax.tree.leaves((generative, recognition)) if leaf.shape == (3, 4)]
     assert len(weights) >= 2
     assert not np.array_equal(weights[0], weights[1])

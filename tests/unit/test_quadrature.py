@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from _models import build, by_names
 from _oracles import JointOnly, Problem
 
 from aevb.distributions import FAMILIES, ContinuousBernoulli, Normal
@@ -15,14 +16,13 @@ from aevb.evaluate import _quadrature, has_quadrature, quadrature_log_likelihood
 from aevb.models import (
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
-    Architecture,
-    BernoulliGenerative,
-    ContinuousBernoulliGenerative,
+    ContinuousBernoulliLikelihood,
+    Decoder,
     FlowPrior,
-    GaussianGenerative,
+    GaussianLikelihood,
     MixturePrior,
+    Mlp,
     StandardPrior,
-    build,
     tie,
 )
 
@@ -61,7 +61,7 @@ def test_in_single_precision():
 
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_probabilities_of_all_images_sum_to_one(latent_dim, x64):
-    generative = jax.tree.map(lambda w: 3 * w, BernoulliGenerative(6, latent_dim, (5,), key=jax.random.key(3)))
+    generative = jax.tree.map(lambda w: 3 * w, Decoder(6, latent_dim, Mlp((5,)), key=jax.random.key(3)))
     every = ((np.arange(64)[:, None] >> np.arange(6)) & 1).astype(np.uint8)
     found = quadrature_log_likelihood(generative, every, tolerance=1e-8)
     np.testing.assert_allclose(np.exp(found.log_likelihood).sum(), 1.0, atol=1e-7)
@@ -176,7 +176,7 @@ def prior_of(kind):
 
 @pytest.mark.parametrize("kind", ["normal", "mixture", "flow"])
 def test_learned_priors(kind, x64):
-    generative = GaussianGenerative(4, 2, (6,), prior=prior_of(kind), key=jax.random.key(1))
+    generative = Decoder(4, 2, Mlp((6,)), GaussianLikelihood(), prior=prior_of(kind), key=jax.random.key(1))
     rows = np.random.default_rng(0).normal(size=(5, 4))
     found = quadrature_log_likelihood(generative, rows)
     np.testing.assert_allclose(found.log_likelihood, dense(generative, rows), atol=1e-3)
@@ -184,7 +184,7 @@ def test_learned_priors(kind, x64):
 
 def test_a_prior_made_of_posteriors(x64):
     pair = build(
-        Architecture(4, 2, (6,), "tanh", "gaussian", prior="vamp", prior_components=7),
+        by_names(4, 2, (6,), "tanh", "gaussian", prior="vamp", prior_components=7),
         pseudo_inputs=jnp.asarray(np.random.default_rng(1).normal(size=(7, 4))),
         key=jax.random.key(0),
     )
@@ -256,7 +256,7 @@ def test_what_the_grid_steps_over_is_told_where_the_encoder_knows_it():
 
 
 def test_outside_of_the_likelihoods_support():
-    generative = ContinuousBernoulliGenerative(4, 1, (3,), key=jax.random.key(0))
+    generative = Decoder(4, 1, Mlp((3,)), ContinuousBernoulliLikelihood(), key=jax.random.key(0))
     rows = np.array([[1.5, 0.3, 0.2, 0.1], [-1.0, 0.2, 0.3, 0.4], [1.0, 0.2, 0.3, 0.0]], np.float32)
     found = quadrature_log_likelihood(generative, rows)
     np.testing.assert_array_equal(np.isneginf(found.log_likelihood), [True, True, False])
@@ -327,7 +327,7 @@ def test_a_likelihood_of_zero_is_minus_infinity():
 
 def test_what_it_is_not_for():
     with pytest.raises(UnavailableError, match="one or two latent dimensions and this model has 3"):
-        quadrature_log_likelihood(BernoulliGenerative(4, 3, (3,), key=jax.random.key(0)), np.zeros((2, 4)))
+        quadrature_log_likelihood(Decoder(4, 3, Mlp((3,)), key=jax.random.key(0)), np.zeros((2, 4)))
     p = linear(1, 0.5, num_rows=2)
     assert not has_quadrature(JointOnly(p.generative()))
     with pytest.raises(UnavailableError, match="JointOnly has log_joint"):

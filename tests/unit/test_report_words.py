@@ -15,6 +15,7 @@ from aevb.reports._sections import QUESTIONS, sections_of, what_next
 from aevb.reports._settings import KEYS
 from aevb.reports._verdicts import (
     Scores,
+    _of_the_choice,
     against_columns,
     before_all,
     believed,
@@ -377,3 +378,10 @@ def test_the_gap_of_some_rows_stands_beside_that_of_all():
     assert gap_of_all(few, mean(of_them - 0.04).to_dict()) == (
         f"With the ELBO of the table, which is of other draws, the same difference is at least {nats(mean(of_them))}."
     )
+
+
+def test_a_standard_error_of_few_rows_is_told_to_be_little_known():
+    told = "The ± is what another choice of rows would change"
+    assert _of_the_choice(2) == f"{told}; of 2 rows it is itself little known."
+    assert _of_the_choice(10) == f"{told}."
+    assert "what another would change is not known" in _of_the_choice(1)

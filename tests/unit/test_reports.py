@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import aevb
 from aevb import evaluate, plots
-from aevb.data import fix, load, more_than_by_chance, share_repeated
+from aevb.data import Values, fix, load, more_than_by_chance, share_repeated
 from aevb.errors import UnavailableError
 from aevb.fitted import Purpose
 from aevb.plots import _draw
@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_the_parts(fitted, report):
     lowest = np.argsort(log_p)[:20]
     assert [item["row"] for item in content["lowest_rows"]] == lowest.tolist()
     np.testing.assert_array_equal(report.lowest_rows, TEST.reshape(100, 36)[lowest])
-    yardstick = evaluate.independent_columns(TRAIN, TEST, "bernoulli")
+    yardstick = evaluate.independent_columns(TRAIN, TEST, Values.BINARY)
     assert content["over_independent_columns"]["mean"] == pytest.approx((log_p - yardstick).mean(), abs=1e-4)
     assert content["data_kind"] == "binary as they are (static)"
 
@@ -386,6 +386,18 @@ def test_rows_that_repeat_by_themselves_are_no_copies(fitted):
     assert told.headline == "No check of copies." and "rows repeat" in content["memorisation"]["left_out"]
 
 
+def test_copies_of_measurements_are_no_rows_that_repeat_by_themselves():
+    """Each of 100 rows of measurements ten times: the held-out copies were told to repeat as answers do."""
+    rng = np.random.default_rng(8)
+    measured, answers = rng.normal(size=(100, 3)), rng.integers(0, 3, (1000, 3))
+    with_id = np.column_stack([np.arange(100), rng.integers(0, 2, 100)])
+    assert share_repeated(load(np.repeat(measured, 10, axis=0))) == 0.0
+    assert share_repeated(load(np.repeat(with_id, 10, axis=0))) == 0.0
+    assert share_repeated(load(answers)) > 0.9
+    assert share_repeated(load(rng.integers(0, 50, (1000, 1)))) > 0.9  # of one column nothing is evident
+    assert share_repeated(load(np.repeat(measured[:10], 10, axis=0))) == 1.0
+
+
 def test_a_report_of_new_rows_that_repeat_checks_copies_among_them_all():
     rows = np.random.default_rng(7).integers(0, 2, (1200, 8), dtype=np.uint8)
     model = aevb.fit(rows[:800], latent_dim=1, hidden=(4,), epochs=1, evaluation_samples=0, validation=0.0)
@@ -460,10 +472,14 @@ def test_counts_are_told_as_counts():
         assert abs(told["mean"] - samples[:, j].mean()) < 5 * error
 
 
+def prepared_by(fitted, preprocessing):
+    return dataclasses.replace(fitted, feed=dataclasses.replace(fitted.feed, preprocessing=preprocessing))
+
+
 def test_pixels_of_0_and_255_are_told_as_such_and_binarised_ones_as_0_and_1(fitted, grey):
     white = (TEST * 255).astype(np.uint8)
     scaled = dataclasses.replace(fitted.preprocessing, maximum=255.0, scaling="unit")
-    binary = dataclasses.replace(fitted, preprocessing=scaled)
+    binary = prepared_by(fitted, scaled)
     for model, largest in ((binary, 255.0), (grey, 1.0)):
         of = Subject(model, model.prepare(white)[1], white.reshape(100, 36), np.arange(100), None, None)
         predictive, generation = _diagnose._predictive(of), _diagnose._generation(of)
@@ -480,7 +496,7 @@ def test_pixels_of_0_and_255_are_told_as_such_and_binarised_ones_as_0_and_1(fitt
 def grey(fitted):
     """The same models, for pixels of 0 to 255 that are binarised at random."""
     changes = {"binarization": "dynamic", "maximum": 255.0, "binary": False, "scaling": "none"}
-    return dataclasses.replace(fitted, preprocessing=dataclasses.replace(fitted.preprocessing, **changes))
+    return prepared_by(fitted, dataclasses.replace(fitted.preprocessing, **changes))
 
 
 def test_training_rows_have_binarisation_noise_of_their_own(grey):

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _models import build, by_names
 
 import aevb as package
 from aevb import evaluate
 from aevb.data import epoch_order, split
 from aevb.estimators import SgvbA, SgvbB
-from aevb.models import Architecture, BernoulliGenerative, GaussianGenerative, GaussianRecognition, Linear, build
+from aevb.models import Decoder, Encoder, GaussianLikelihood, Linear, Mlp
 from aevb.train import (
     OPTIMIZERS,
     SCHEDULES,
@@ -38,9 +39,9 @@ def make_rows(num: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(num, D)).astype(np.float32)
 
 
-def make_models() -> tuple[GaussianGenerative, GaussianRecognition]:
-    generative = GaussianGenerative(D, J, (5,), key=jax.random.key(0))
-    models = generative, GaussianRecognition(D, J, (5,), key=jax.random.key(1))
+def make_models() -> tuple[Decoder, Encoder]:
+    generative = Decoder(D, J, Mlp((5,)), GaussianLikelihood(), key=jax.random.key(0))
+    models = generative, Encoder(D, J, Mlp((5,)), key=jax.random.key(1))
     # Biases begin at zero, where a prior on them would have no gradient: move them off it.
     return jax.tree.map(lambda leaf: leaf + 0.1 * jnp.arange(1.0, leaf.size + 1) if leaf.ndim == 1 else leaf, models)
 
@@ -310,7 +311,7 @@ def test_the_parameter_prior_pulls_matrices_by_w_over_n(num_examples):
 )
 def test_the_parameter_prior_lies_on_weights_and_not_on_points_of_a_prior(prior, options):
     """Pseudo-inputs of a VampPrior and means and scales of a mixture are matrices, but no weights of a network."""
-    a = Architecture(D, 2, (3,), "tanh", "gaussian", prior=prior, prior_components=4)
+    a = by_names(D, 2, (3,), "tanh", "gaussian", prior=prior, prior_components=4)
     models = eqx.filter(build(a, key=jax.random.key(0)), eqx.is_inexact_array)
 
     def is_linear(node):
@@ -676,8 +677,8 @@ def test_sgd_by_hand(momentum):
 def test_training_with_dynamic_binarisation_draws_anew_at_each_step():
     rows = np.full((8, D), 128, np.uint8)
     preprocessing = package.data.Preprocessing(binarization="dynamic", maximum=255.0)
-    generative = BernoulliGenerative(D, J, (3,), key=jax.random.key(0))
-    recognition = GaussianRecognition(D, J, (3,), key=jax.random.key(1))
+    generative = Decoder(D, J, Mlp((3,)), key=jax.random.key(0))
+    recognition = Encoder(D, J, Mlp((3,)), key=jax.random.key(1))
     seen = []
 
     def prepare(key, row):

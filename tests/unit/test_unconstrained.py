@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aevb.distributions import FAMILIES, Dirichlet, MixtureSameFamily, MultivariateNormal, Normal, Reparameterized
-from aevb.models._mixture import Mixture
+from aevb.models import Mixture
 from aevb.samplers import support_within, unconstrained
 
 KEY = jax.random.key(0)

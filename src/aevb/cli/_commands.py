@@ -13,14 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from aevb._fit import Record
 from aevb._fit import fit as fit_model
-from aevb._progress import make_progress, make_stages
+from aevb._progress import describe, make_progress, make_stages
 from aevb._splits import Splits
+from aevb._trainer import Record
 from aevb.config import Config, read_toml
 from aevb.data import Dataset, choose_preprocessing, guess_likelihood, levels_taken
 from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning, OutputError
 from aevb.fitted import FittedModel
+from aevb.models import LIKELIHOODS
 from aevb.reports import ReportSettings, make_report, save_report
 from aevb.reports import compare as compare_models
 from aevb.rundir import RunDirectory
@@ -57,7 +58,7 @@ def fit(args: argparse.Namespace) -> int:
         )
         run.write_config(resolved)
         splits = parts
-        progress.start(resolved, splits, run.path)
+        progress.start(describe(resolved, splits, run.path), resolved.epochs)
         if guessed := _guessed(config, resolved, splits.train):
             progress.say(f"note: {as_flags(guessed)}")
 
@@ -278,8 +279,8 @@ def _guessed(config: Config, resolved: Config, data: Dataset) -> str:
     """What was made of the data and is not evident."""
     if config.likelihood == "auto":
         return guess_likelihood(data).words
-    chosen: Any = (resolved.likelihood, resolved.binarization, resolved.scaling)
-    return levels_taken(data, choose_preprocessing(data, *chosen))
+    chosen: Any = (resolved.binarization, resolved.scaling)
+    return levels_taken(data, choose_preprocessing(data, LIKELIHOODS[resolved.likelihood](), *chosen))
 
 
 def _run_name(data: str) -> str:
@@ -323,7 +324,7 @@ def _say(text: str) -> None:
 
 
 def _column_names(fitted: FittedModel) -> list[str]:
-    return list(fitted.columns or [f"x_{d + 1}" for d in range(fitted.architecture.data_dim)])
+    return list(fitted.columns or [f"x_{d + 1}" for d in range(fitted.preset.data_dim)])
 
 
 def _draw(

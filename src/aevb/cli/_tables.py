@@ -18,7 +18,7 @@ from aevb._splits import not_held_out
 from aevb.data import one_value_words
 from aevb.evaluate import EstimatorNoise
 from aevb.fitted import FittedModel
-from aevb.models import Linear, untie
+from aevb.models import MLP, Linear, untie
 from aevb.reports import WORDS, Compared, Report, nats, numbers
 
 from ._words import as_flags, in_encoding
@@ -159,11 +159,11 @@ def print_info(fitted: FittedModel) -> None:
     console = _console()
     generative = untie(fitted.generative)
     for title, model, first in (
-        ("encoder q(z | x)", fitted.recognition, f"x ({fitted.architecture.data_dim})"),
+        ("encoder q(z | x)", fitted.encoder, f"x ({fitted.preset.data_dim})"),
         ("decoder p(x | z) and prior p(z)", generative, f"z ({fitted.latent_dim})"),
     ):
         console.print(_layers(title, model, first))
-    total = sum(leaf.size for leaf in _arrays((generative, fitted.recognition)))
+    total = sum(leaf.size for leaf in _arrays((generative, fitted.encoder)))
     console.print(f"total parameters: {total:,}\n")
     data = fitted.data
     console.print(f"data: {data.name}, {data.num_rows} rows of shape {data.event_shape}", soft_wrap=True)
@@ -186,7 +186,8 @@ def _layers(title: str, model: eqx.Module, first: str) -> Table:
     for path, part in jax.tree_util.tree_leaves_with_path(model, is_leaf=lambda part: isinstance(part, Linear)):
         name = jax.tree_util.keystr(path).lstrip(".")
         if isinstance(part, Linear):
-            activation = f" ({model.trunk.activation})" if name.startswith("trunk") else ""  # type: ignore[attr-defined]
+            network = getattr(model, "network", None)
+            activation = f" ({network.activation})" if name.startswith("network") and isinstance(network, MLP) else ""
             table.add_row(name + activation, *map(str, part.weight.shape), f"{part.weight.size + part.bias.size:,}")
         elif eqx.is_inexact_array(part):
             table.add_row(name, "", " x ".join(map(str, part.shape)), f"{part.size:,}")

@@ -22,7 +22,8 @@ from .sources import NAMES as NAMES
 from .sources import load as load
 from .sources import load_test as load_test
 from .support import Guess as Guess
-from .support import Likelihood as Likelihood
+from .support import TakesValues as TakesValues
+from .support import Values as Values
 from .support import check_compatible as check_compatible
 from .support import choose_preprocessing as choose_preprocessing
 from .support import guess_likelihood as guess_likelihood

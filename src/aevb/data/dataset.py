@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aevb.errors import DataError
 
 _ROWS_AT_ONCE = 4096  # converted in one go
+_FEW_ROWS = 20  # of which a column of few values, too, may have a different one in each
 _BY_CHANCE = 1e-6  # what has a lower probability is more than chance
 
 
@@ -148,14 +149,29 @@ def share_repeated(dataset: Dataset) -> float:
     """The share of the rows that equal another row of the same data set.
 
     So many of a further sample of the same population would be found among these rows by chance, if rows repeat by
-    themselves, as answers of a questionnaire do. Where they are copies of each other, this says nothing of new rows.
+    themselves, as answers of a questionnaire do. Where they are copies of each other, this says nothing of new rows; it
+    is 0 where that is evident, because a column (of measurements, or an id) tells all rows apart that differ at all.
 
     Example:
         >>> share_repeated(Dataset("a", np.array([[1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [3.0, 3.0]]), (2,)))
         0.5
     """
-    counts = Counter(_digests(dataset.rows, dataset.rows.dtype))
-    return sum(count for count in counts.values() if count > 1) / len(dataset)
+    digests = list(_digests(dataset.rows, dataset.rows.dtype))
+    counts = Counter(digests)
+    repeated = sum(count for count in counts.values() if count > 1)
+    if repeated and _are_copies(dataset.rows, digests):
+        return 0.0
+    return repeated / len(dataset)
+
+
+def _are_copies(rows: NDArray[Any], digests: list[bytes]) -> bool:
+    """Whether no two different rows share the value of some column, though each of them could: then what shares them
+    all is no chance.
+    """
+    first = list({digest: index for index, digest in enumerate(digests)}.values())
+    if len(first) < _FEW_ROWS or rows.shape[1] < 2:  # of one column, different rows always differ in it
+        return False
+    return any(len(np.unique(rows[first, column])) == len(first) for column in range(rows.shape[1]))
 
 
 def columns_of_one_value(dataset: Dataset) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The choice of likelihood and preprocessing for a data set, and every check of data against a model's support."""
 
 import difflib
+import enum
 from math import prod
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,27 @@ from .arrays import blocks, has_image_shape, is_binary, is_whole_byte, named
 from .dataset import Dataset
 from .preprocessing import Binarization, Preprocessing, Scaling
 
-Likelihood = Literal["bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic"]
+
+class Values(enum.Enum):
+    """Which values a likelihood is for."""
+
+    BINARY = "0 and 1, or pixels that are drawn as such"
+    UNIT = "numbers in [0, 1]"
+    LEVELS = "whole numbers 0 to 255"
+    REAL = "all real numbers"
+
+
+class TakesValues(Protocol):
+    """A likelihood, as far as data need to know of it; a `aevb.models.LikelihoodSpec` is one."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def values(self) -> Values:
+        """Of the data that it is for."""
+
 
 _REMEDY = "divide by 255 (or by the maximum), or use likelihood='gaussian'"
 _BEYOND = 10.0  # ranges of its data, to either side, that a Gaussian of pixels takes: its own samples leave [0, 1]
@@ -23,7 +44,7 @@ _ROUNDED = 2.0**-10  # of a column's standard deviation: more than that must not
 class Guess(NamedTuple):
     """What the likelihood `auto` becomes, and words on it where the data do not make it evident (else empty)."""
 
-    likelihood: Likelihood
+    likelihood: str
     words: str
 
 
@@ -54,6 +75,12 @@ def guess_likelihood(dataset: Dataset) -> Guess:
             f"'bernoulli', each drawn as 0 or {white} with probability value / {white}; if they are measurements or "
             "counts, name the likelihood 'gaussian'",
         )
+    if low < high and all(bool(((block == low) | (block == high)).all()) for _, block in blocks(dataset.rows)):
+        return Guess(
+            "gaussian",
+            f"the two values of {dataset.name!r}, {low:g} and {high:g}, are taken for measurements: likelihood "
+            "'gaussian', standardised; if they are a yes and a no, write them as 0 and 1 for likelihood 'bernoulli'",
+        )
     whole = is_whole_byte(dataset.rows)
     if whole or (low >= 0 and high <= 1):
         kind = "whole numbers" if whole else "numbers in [0, 1]"
@@ -71,7 +98,8 @@ def levels_taken(dataset: Dataset, preprocessing: Preprocessing) -> str:
 
     Example:
         >>> counts = Dataset("counts", np.array([[3.0, 14.0], [0.0, 2.0]], np.float32), (2,))
-        >>> levels_taken(counts, choose_preprocessing(counts, "bernoulli"))[:69]
+        >>> from aevb.models import BernoulliLikelihood
+        >>> levels_taken(counts, choose_preprocessing(counts, BernoulliLikelihood()))[:69]
         "the whole numbers of 'counts', 0 to 14, are taken for levels 0 to 255"
     """
     if preprocessing.maximum != 255 or _is_image(dataset):
@@ -85,7 +113,7 @@ def levels_taken(dataset: Dataset, preprocessing: Preprocessing) -> str:
 
 def choose_preprocessing(
     dataset: Dataset,
-    likelihood: Likelihood,
+    likelihood: TakesValues,
     binarization: Binarization | Literal["auto"] = "auto",
     scaling: Scaling | Literal["auto"] = "auto",
 ) -> Preprocessing:
@@ -98,33 +126,32 @@ def choose_preprocessing(
     as grey values and `grey` is set.
     Continuous Bernoulli and discretised logistic: divided by 255, or passed if they lie in [0, 1] (the latter wants
     whole numbers 0..255).
-    Gaussian, "auto": images (see `guess_likelihood`) are divided by 255, or passed if they lie in [0, 1], and binary
-    data are passed; all else is standardised column by column.
+    Gaussian and others of real numbers, "auto": images (see `guess_likelihood`) are divided by 255, or passed if they
+    lie in [0, 1], and binary data are passed; all else is standardised column by column.
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.
         DataError: if the data lie outside the likelihood's support, or cannot be scaled as asked.
     """
-    _check_choice("likelihood", likelihood, get_args(Likelihood))
     _check_choice("binarization", binarization, ("auto", *get_args(Binarization)))
     _check_choice("scaling", scaling, ("auto", *get_args(Scaling)))
-    if likelihood != "bernoulli":
+    if likelihood.values is not Values.BINARY:
         if binarization in ("dynamic", "threshold"):
             raise ConfigError(
-                f"binarization {binarization!r} gives 0 and 1, which a {likelihood} likelihood does not model"
+                f"binarization {binarization!r} gives 0 and 1, which a {likelihood.kind} likelihood does not model"
             )
-        if likelihood == "gaussian":
-            return _for_gaussian(dataset, scaling)
+        if likelihood.values is Values.REAL:
+            return _for_real(dataset, scaling)
         if scaling in ("none", "standardize"):
-            raise ConfigError(f"a {likelihood} likelihood needs data in [0, 1]; use scaling 'unit'")
-        if likelihood == "discretized-logistic" and not _has_levels(dataset):
+            raise ConfigError(f"a {likelihood.kind} likelihood needs data in [0, 1]; use scaling 'unit'")
+        if likelihood.values is Values.LEVELS and not _has_levels(dataset):
             raise DataError(
-                f"{dataset.name!r} does not hold the whole levels 0 to 255, which are what a discretized-logistic "
+                f"{dataset.name!r} does not hold the whole levels 0 to 255, which are what a {likelihood.kind} "
                 "likelihood gives probabilities to: use likelihood='continuous-bernoulli' or 'gaussian'"
             )
-        return _for_gaussian(dataset, "unit")
+        return _for_real(dataset, "unit")
     if scaling == "standardize":
-        raise ConfigError("a bernoulli likelihood needs data in [0, 1]: scaling 'standardize' leaves it")
+        raise ConfigError(f"a {likelihood.kind} likelihood needs data in [0, 1]: scaling 'standardize' leaves it")
     if binarization in ("dynamic", "threshold") and scaling == "unit":
         raise ConfigError(f"binarization {binarization!r} divides by the maximum itself: scaling 'unit' repeats it")
     return _for_bernoulli(dataset, binarization, scaling)
@@ -136,7 +163,7 @@ def check_compatible(
     event_shape: tuple[int, ...],
     other: Dataset,
     *,
-    likelihood: Likelihood | None = None,
+    likelihood: TakesValues | None = None,
     name: str = "the training data",
 ) -> None:
     """Check a second data set (validation, test, to be encoded) against the one that the model was fitted to.
@@ -145,7 +172,7 @@ def check_compatible(
 
     Args:
         preprocessing, columns, event_shape, name: of the fitted model and its data.
-        likelihood: the model's. A Gaussian one has no limits: it refuses only what is evidently scaled otherwise.
+        likelihood: the model's. One of real numbers has no limits: it refuses only what is evidently scaled otherwise.
         other: the second data set; its event shape may differ if the number of columns does not.
 
     Raises:
@@ -166,7 +193,7 @@ def check_compatible(
     if limit is None:
         return
     low, high = _range(other)
-    margin = _BEYOND * limit if likelihood == "gaussian" else 0.0
+    margin = _BEYOND * limit if likelihood is not None and likelihood.values is Values.REAL else 0.0
     if low < -margin or high > limit + margin:
         expected = "about " if margin else ""
         raise DataError(
@@ -234,7 +261,7 @@ def _for_bernoulli(
     return Preprocessing(scaling="unit", maximum=maximum, grey=grey, binary=not grey)
 
 
-def _for_gaussian(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Preprocessing:
+def _for_real(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Preprocessing:
     if scaling == "none":
         _refuse_rounding(dataset)
         return Preprocessing()

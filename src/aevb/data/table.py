@@ -66,7 +66,8 @@ def _header(path: str, name: str) -> list[str]:
     except csv.Error as error:
         raise DataError(f"the header line of {name!r} cannot be read ({error}): quote names plainly") from error
     header = [cell.strip() for cell in header]
-    if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+    cells = {mark: len(next(csv.reader([line], delimiter=mark), [])) for mark in ";\t|"}
+    if other := next((mark for mark, count in cells.items() if count > len(header)), None):
         raise DataError(f"{name!r} seems to be separated by {other!r}: save it with commas")
     numeric = [cell == _LABEL or _is_number(cell) for cell in header]
     if not header or (all(numeric) and header != [_LABEL]):

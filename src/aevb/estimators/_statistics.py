@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, num_rows_of, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Rows, as_floats, num_rows_of, tie, untie
 
 from ._base import AbstractEstimator, Estimate, minibatch_bound
 
@@ -57,16 +57,16 @@ def gradient_statistics(
 
     Example:
         >>> from aevb.estimators import SgvbB
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> table = gradient_statistics(SgvbB(), (g, q), np.ones((5, 4), np.float32), jax.random.key(2))
         >>> sorted(table)[:2], table["recognition"].num_parameters
         (['generative', 'generative.logits'], 31)
     """
     if num_draws < 2:
         raise ValueError(f"num_draws must be at least 2 to tell a variance, got {num_draws}")
-    rows = jax.tree.map(jnp.asarray, batch)
+    rows = as_floats(batch)  # as training has them: integers would wrap in the model's own arithmetic
     if estimator.init_state() != ():
         estimates = _estimates(estimator, tied(model), rows, jax.random.fold_in(key, num_draws))
         estimator = estimator.with_state(estimator.next_state(estimator.init_state(), estimates))
@@ -88,7 +88,9 @@ def gradient_statistics(
     for (path, first), second in leaves:
         part = ("generative", "recognition")[path[0].idx]
         moment = (np.asarray(first, np.float64), np.asarray(np.asarray(second, np.float64) / (num_draws - 1)))
-        for name in (part, f"{part}{jax.tree_util.keystr(path[1:2])}"):
+        # A dictionary of layers is told layer by layer.
+        named = isinstance(path[2], jax.tree_util.DictKey) if len(path) > 2 else False
+        for name in (part, f"{part}.{path[2].key}" if named else f"{part}{jax.tree_util.keystr(path[1:2])}"):
             groups.setdefault(name, []).append(moment)
     return {name: _summary(group, num_draws, seconds / num_draws) for name, group in groups.items()}
 

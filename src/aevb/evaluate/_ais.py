@@ -103,7 +103,7 @@ def annealed_importance_sampling(
 
     Returns:
         An `AnnealedImportance` of arrays of shape (N,). The result of a row does not depend on the rows beside it,
-        beyond rounding (which a chain can amplify).
+        beyond rounding (which a chain in float32 can amplify, up to the noise of another run).
 
     Raises:
         UnavailableError: start="prior" of a model that does not say what its prior is; a latent variable without a
@@ -111,9 +111,9 @@ def annealed_importance_sampling(
         ValueError: there are no rows.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> rows = np.zeros((2, 4), np.float32)
         >>> found = annealed_importance_sampling(g, q, rows, jax.random.key(2), Annealing(num_distributions=50))
         >>> found.log_likelihood.shape, bool((found.effective_sample_size > 12).all())
@@ -159,9 +159,9 @@ def bidirectional_gap(
         A `BidirectionalGap` of arrays of shape (N,).
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> found = bidirectional_gap(g, q, 10, jax.random.key(2), Annealing(num_distributions=50))
         >>> found.lower.shape, bool(abs(found.gap.value) < 0.1)
         ((10,), True)

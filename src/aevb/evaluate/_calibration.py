@@ -105,9 +105,9 @@ def simulation_based_calibration(
         UnavailableError: log p(x, z) or z is not a number in some simulation.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> c = simulation_based_calibration(g, q, jax.random.key(2), num_simulations=50, num_draws=10)
         >>> c.names, c.ranks.shape
         (('z_1', 'z_2', 'log p(x, z)'), (50, 3))

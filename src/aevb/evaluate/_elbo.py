@@ -46,9 +46,9 @@ def elbo(
 
     Example:
         >>> import jax
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> elbo(g, q, np.zeros((5, 4), np.float32), jax.random.key(2)).bound.shape
         (5,)
     """

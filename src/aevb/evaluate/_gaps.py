@@ -133,9 +133,9 @@ def inference_gaps(
         ValueError: an argument is out of range; `log_likelihood` is not one number per row.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> gaps = inference_gaps(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
         >>> gaps.means.gap.num_rows, bool(np.allclose(gaps.gap, gaps.amortisation_gap + gaps.approximation_gap))
         (4, True)
@@ -205,9 +205,9 @@ def gaps_by_family(
         options: the others of `inference_gaps`.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> gaps = gaps_by_family(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
         >>> bool((gaps["diagonal"].log_likelihood == gaps["full-covariance"].log_likelihood).all())
         True

@@ -11,15 +11,13 @@ from ._words import Verdict, above, below, minus, nats, sigmas
 
 # A gap that is tight, and a share of rows without a trustworthy log p(x) that is worth a warning.
 _TIGHT, _SHARE = 0.1, 0.05
-# Posteriors that one of the families of Gaussians is; and those that hold the Gaussians, and more.
-_OWN: Mapping[str, GaussianFamily] = {"gaussian": "diagonal", "full-covariance": "full-covariance"}
-_FLOWS = ("iaf", "coupling")
 
 
 def gaps_verdict(
     gaps: Mapping[GaussianFamily, InferenceGaps],
-    posterior: str,
+    own: GaussianFamily | None,
     *,
+    has_flow: bool = False,
     in_doubt: Bool[np.ndarray, " N"] | None = None,
     lower_bound: bool = True,
 ) -> Verdict:
@@ -27,7 +25,8 @@ def gaps_verdict(
 
     Args:
         gaps: of both families, with one and the same log p(x); see `gaps_by_family`.
-        posterior: the name of the posterior that the model has; the advice depends on it.
+        own: which of the families the model's posterior is; None: neither. The advice depends on it.
+        has_flow: whether the posterior is made by a flow, and so holds more than Gaussians.
         in_doubt: the rows whose log p(x) cannot be trusted. None: there is none.
         lower_bound: whether log p(x) is too low in expectation, so that the gap is larger than it looks; True for
             importance sampling, which `gaps_by_family` takes where no log p(x) is given.
@@ -36,7 +35,7 @@ def gaps_verdict(
         >>> from aevb.evaluate import GapErrors
         >>> n = np.zeros(4)
         >>> g = InferenceGaps(n - 3, n - 2, n - 1, n + 1, n + 1, n + 2, n + 9, n, GapErrors(n, n, n, n, n, n))
-        >>> print(gaps_verdict({"diagonal": g, "full-covariance": g}, "gaussian").headline)
+        >>> print(gaps_verdict({"diagonal": g, "full-covariance": g}, "diagonal").headline)
         The ELBO is at least 2.00 ± 0.00 nats below log p(x) (4 rows).
     """
     gap = mean(gaps["diagonal"].gap)
@@ -52,10 +51,10 @@ def gaps_verdict(
         headline = f"The estimate of log p(x) is too low: it is {nats(minus(gap))} nats below the ELBO {rows}."
     else:
         headline = f"The ELBO cannot be told from log p(x): the difference is {nats(gap)} nats {rows}."
-    if posterior in _OWN:
-        details, advice = _parts(gaps, _OWN[posterior], trusted, least)
+    if own is not None:
+        details, advice = _parts(gaps, own, trusted, least)
     else:
-        details, advice = _against_gaussians(gaps["full-covariance"], posterior)
+        details, advice = _against_gaussians(gaps["full-covariance"], has_flow)
     if not trusted:
         details.append(f"In {100 * share:.0f} % of the rows log p(x) cannot be trusted, and neither can the gap.")
     return Verdict(headline, " ".join(details), advice)
@@ -112,14 +111,14 @@ def _parts(
     return told, ""
 
 
-def _against_gaussians(full: InferenceGaps, posterior: str) -> tuple[list[str], str]:
+def _against_gaussians(full: InferenceGaps, has_flow: bool) -> tuple[list[str], str]:
     """Where the posterior is neither family, its gap does not fall into the two parts; and advice."""
     won = mean(full.amortisation_gap)
     best = "the best Gaussian of full covariance for each row"
     if above(won):
         advice = (
             "Longer training or a larger encoder (--hidden) may tighten the bound."
-            if posterior in _FLOWS
+            if has_flow
             else "A richer posterior (--posterior full-covariance, iaf or coupling) or longer training may tighten "
             "the bound."
         )

@@ -151,9 +151,9 @@ def harmonic_log_likelihood(
         ValueError: there are no rows.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> found = harmonic_log_likelihood(g, q, np.zeros((2, 4), np.float32), jax.random.key(2))
         >>> found.log_likelihood.shape, bool((found.effective_sample_size > 400).all())
         ((2,), True)

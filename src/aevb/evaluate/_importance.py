@@ -84,9 +84,9 @@ def importance_sampling(
         ValueError: K or the chunk below 1, an unknown proposal, or `more_of` has as many samples or other rows.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> some = importance_sampling(g, q, np.ones((5, 4), np.float32), jax.random.key(2), num_samples=50)
         >>> more = importance_sampling(
         ...     g, q, np.ones((5, 4), np.float32), jax.random.key(2), num_samples=200, more_of=some

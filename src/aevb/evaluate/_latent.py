@@ -41,8 +41,6 @@ from ._summary import Mean, mean
 ACTIVE = 0.01
 # Draws of z per row where the KL has no closed form. Rows differ more than that.
 _KL_DRAWS = 32
-# Rows whose p(z | given) are looked at.
-_PRIOR_ROWS = 100
 # Densities q(z_i | x_j) that are computed at once, which bounds the memory.
 _PAIRS = 50_000
 
@@ -70,15 +68,18 @@ class LatentDiagnostics(NamedTuple):
     kl: Mean  # D_KL(q(z | x) || p(z)) over all rows
     kl_is_analytic: bool  # in closed form; else sampled
     kl_per_dimension: Float[np.ndarray, " J"] | None  # mean over all rows; None: no closed form for single dimensions
-    variance_of_mean: Float[np.ndarray, " J"]  # Var_x[E_q(z_j|x)[z_j]], over all rows, in units of z_j^2
+    # Var_x[E_q(z_j|x)[z_j]], over all rows, in units of z_j^2; where something is given, of its distance from the mean
+    # of p(z_j | given).
+    variance_of_mean: Float[np.ndarray, " J"]
     scale: Float[np.ndarray, " J"]  # mean standard deviation of q(z_j | x), in units of z_j
-    prior_scale: Float[np.ndarray, " J"]  # that of p(z_j)
+    prior_scale: Float[np.ndarray, " J"]  # that of p(z_j), or the mean over all rows of that of p(z_j | given)
     active: Bool[np.ndarray, " J"]  # variance_of_mean > 0.01 prior_scale^2
-    correlation: Float[np.ndarray, "J J"]  # of the posterior means; NaN where one does not vary
-    mutual_information: Bounds  # I_q(x; z); the lower one is at most `mutual_information_limit`
-    mutual_information_limit: float  # log N of the N rows that both are estimated on
-    aggregate_kl: Bounds  # D_KL(q(z) || p(z)), q(z) = E_x[q(z | x)]
-    num_saturated: int  # of these N rows: where the own q(z | x_i) has more density than all other rows' together
+    correlation: Float[np.ndarray, "J J"]  # of these means; NaN where one does not vary
+    # The split of the KL; None in a conditional model, whose rows have a prior each.
+    mutual_information: Bounds | None  # I_q(x; z); the lower one is at most `mutual_information_limit`
+    mutual_information_limit: float | None  # log N of the N rows that both are estimated on
+    aggregate_kl: Bounds | None  # D_KL(q(z) || p(z)), q(z) = E_x[q(z | x)]
+    num_saturated: int | None  # of these N rows: where the own q(z | x_i) has more density than all others' together
 
     @property
     def num_active(self) -> int:
@@ -131,6 +132,9 @@ def latent_diagnostics(
     (`mutual_information_limit`), however much z tells. It is reached row by row: `num_saturated` counts the rows whose
     own component outweighs all the others at z_i. With many of them the two sides lie far apart, and say so.
 
+    *Conditional models* have a prior p(z | given) for each row, and no such split: of what a mixture of their q(z | x)
+    has to do with one p(z) nothing would follow. Dimensions are active there that move away from their own prior.
+
     Either pair adds up to the sampled KL of these rows, which differs from `kl` by the noise of z and, if there are
     more rows than `num_aggregate`, by theirs. The standard errors are of independent rows; to first order the mixture,
     which the rows share, adds nothing to them.
@@ -151,9 +155,9 @@ def latent_diagnostics(
         ValueError: fewer than two rows.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> rows = np.random.default_rng(0).integers(0, 2, (50, 4)).astype(np.uint8)
         >>> d = latent_diagnostics(g, q, rows, jax.random.key(2))
         >>> d.active.shape, d.correlation.shape, d.mutual_information.lower.value <= d.mutual_information_limit
@@ -183,19 +187,14 @@ def latent_diagnostics(
             "or the encoder overflows; give the two the same support"
         )
 
-    every = rows
-    if num_rows_of(rows) > num_aggregate:
-        chosen = jax.random.choice(choice_key, num_rows_of(rows), (num_aggregate,), replace=False)
-        rows = take(rows, np.sort(np.asarray(chosen)))
-    n = num_rows_of(rows)
-    z, log_q, log_p = map_rows(_draw, models, rows, draw_key, batch_size=batch_size)
-    aggregate = _log_aggregate(recognition, jax.tree.map(jnp.asarray, rows), z, max(1, _PAIRS // n))
-    own_in, own_out = (np.asarray(log_density, np.float64) for log_density in aggregate)
-    log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
-
-    locs = np.asarray(found.loc, np.float64)
+    split = _Split()
+    if not generative.is_conditional:
+        split = _split_of_kl(generative, recognition, rows, choice_key, draw_key, num_aggregate, batch_size)
+    locs, prior_scale = np.asarray(found.loc, np.float64), _prior_scale(generative, x)
+    if found.prior is not None:
+        prior_loc, scale = (np.asarray(part, np.float64) for part in found.prior)
+        locs, prior_scale = locs - prior_loc, scale.mean(axis=0)
     variance = locs.var(axis=0, ddof=1)
-    prior_scale = _prior_scale(generative, every)
     return LatentDiagnostics(
         kl=mean(found.kl),
         kl_is_analytic=analytic,
@@ -205,10 +204,7 @@ def latent_diagnostics(
         prior_scale=prior_scale,
         active=variance > ACTIVE * prior_scale**2,
         correlation=_correlation(locs),
-        mutual_information=Bounds(_mean(log_q - own_in), _mean(log_q - own_out)),
-        mutual_information_limit=float(np.log(n)),
-        aggregate_kl=Bounds(_mean(own_out - log_p), _mean(own_in - log_p)),
-        num_saturated=int(np.count_nonzero(log_q > own_out + np.log(n - 1))),
+        **split._asdict(),
     )
 
 
@@ -220,6 +216,41 @@ class _OfRow(NamedTuple):
     per_dimension: Any
     loc: Any
     scale: Any
+    prior: Any  # location and scale of p(z | given); None where nothing is given
+
+
+class _Split(NamedTuple):
+    """The parts of the KL, as `LatentDiagnostics` has them."""
+
+    mutual_information: Bounds | None = None
+    mutual_information_limit: float | None = None
+    aggregate_kl: Bounds | None = None
+    num_saturated: int | None = None
+
+
+def _split_of_kl(
+    generative: AbstractPriorLikelihood,
+    recognition: AbstractRecognitionModel,
+    rows: Rows,
+    choice_key: PRNGKeyArray,
+    draw_key: PRNGKeyArray,
+    num_aggregate: int,
+    batch_size: int,
+) -> _Split:
+    if num_rows_of(rows) > num_aggregate:
+        chosen = jax.random.choice(choice_key, num_rows_of(rows), (num_aggregate,), replace=False)
+        rows = take(rows, np.sort(np.asarray(chosen)))
+    n = num_rows_of(rows)
+    z, log_q, log_p = map_rows(_draw, (generative, recognition), rows, draw_key, batch_size=batch_size)
+    aggregate = _log_aggregate(recognition, jax.tree.map(jnp.asarray, rows), z, max(1, _PAIRS // n))
+    own_in, own_out = (np.asarray(log_density, np.float64) for log_density in aggregate)
+    log_q, log_p = np.asarray(log_q, np.float64), np.asarray(log_p, np.float64)
+    return _Split(
+        mutual_information=Bounds(_mean(log_q - own_in), _mean(log_q - own_out)),
+        mutual_information_limit=float(np.log(n)),
+        aggregate_kl=Bounds(_mean(own_out - log_p), _mean(own_in - log_p)),
+        num_saturated=int(np.count_nonzero(log_q > own_out + np.log(n - 1))),
+    )
 
 
 @functools.cache  # one function object per setting, so that it is compiled once
@@ -234,7 +265,9 @@ def _row_function(analytic: bool, by_dimension: bool) -> Callable[..., Any]:
             draw = rsample_and_log_prob if q.has_rsample else sample_and_log_prob  # the first inverts no flow
             z, log_q = draw(q, key, (_KL_DRAWS,))
             kl = jnp.mean(log_q - prior.log_prob(z))
-        return _OfRow(kl, kl_per_dimension(q, prior) if by_dimension else None, *_flat_location_and_scale(q))
+        per_dimension = kl_per_dimension(q, prior) if by_dimension else None
+        own = _flat_location_and_scale(prior) if generative.is_conditional else None
+        return _OfRow(kl, per_dimension, *_flat_location_and_scale(q), own)
 
     return of_row
 
@@ -291,14 +324,9 @@ def _has_closed_form(
     return True
 
 
-def _prior_scale(generative: AbstractPriorLikelihood, rows: Rows) -> Float[np.ndarray, " J"]:
-    """Standard deviation of p(z_j); of p(z_j | given) the mean over some rows."""
-
-    def scale(row: X) -> Array:
-        return _flat_location_and_scale(prior_of(generative, as_floats(row)))[1]
-
-    some = take(rows, slice(_PRIOR_ROWS if generative.is_conditional else 1))
-    return np.asarray(jax.lax.map(scale, jax.tree.map(jnp.asarray, some)), np.float64).mean(axis=0)
+def _prior_scale(generative: AbstractPriorLikelihood, x: X) -> Float[np.ndarray, " J"]:
+    """Standard deviation of p(z_j), the same for every row."""
+    return np.asarray(jax.jit(lambda: _flat_location_and_scale(prior_of(generative, x))[1])(), np.float64)
 
 
 def _flat_location_and_scale(distribution: Any) -> tuple[Float[Array, " J"], Float[Array, " J"]]:

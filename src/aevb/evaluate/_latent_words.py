@@ -3,10 +3,12 @@
 import numpy as np
 
 from ._latent import Bounds, LatentDiagnostics
-from ._words import Verdict, down, sigmas, sigmas_of_any, up
+from ._words import Verdict, down, nats, sigmas, sigmas_of_any, up
 
 # A share of saturated rows that is worth a word.
 _MANY = 0.05
+# Rows whose standard errors tell too little for a bound.
+_FEW_ROWS = 10
 # A KL that is nothing, little information, correlations that are strong, and a distance from the prior that is far.
 _NOTHING, _LITTLE, _CORRELATED, _FAR_PRIOR = 0.01, 0.5, 0.8, 1.0
 
@@ -18,11 +20,11 @@ def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from aevb.evaluate import latent_diagnostics
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> q = jax.tree.map(jnp.zeros_like, q)  # q(z | x) = N(0, I) for every x
-        >>> d = latent_diagnostics(g, q, np.eye(4, dtype=np.float32), jax.random.key(2))
+        >>> d = latent_diagnostics(g, q, np.eye(16, 4, dtype=np.float32), jax.random.key(2))
         >>> print(collapse_verdict(d).headline.split(" (")[0])
         0 of 2 latent dimensions are active; what z tells about x cannot be told from zero
     """
@@ -40,20 +42,31 @@ def _interval(bounds: Bounds) -> tuple[float, float]:
 
 def _information(d: LatentDiagnostics) -> str:
     """Between the two estimates, and never more than the KL, of which it is a part."""
+    if d.mutual_information is None:
+        return f"D_KL(q(z | x) || p(z | given)) is {nats(d.kl)} nats"
     low, high = _interval(d.mutual_information)
     high = min(high, d.kl.value + sigmas(d.kl.num_rows) * d.kl.standard_error)
+    if low <= 0 and d.kl.num_rows < _FEW_ROWS:
+        return f"what z tells about x cannot be told of {d.kl.num_rows} rows"
     if low <= 0:
         return f"what z tells about x cannot be told from zero (at most {up(high)} nats)"
     return f"z carries between {down(low)} and {up(high)} nats about x"
 
 
 def _advice(d: LatentDiagnostics) -> str:
-    low, high = _interval(d.mutual_information)
+    low, high = _used(d)
     if d.num_active == 0 and low <= 0 and high <= _LITTLE:
         return "z is hardly used: try --kl-warmup or --free-bits."
-    if _interval(d.aggregate_kl)[0] > _FAR_PRIOR:
+    if d.aggregate_kl is not None and _interval(d.aggregate_kl)[0] > _FAR_PRIOR:
         return "A prior that is learned (--prior mixture, vamp or flow) may bring samples nearer to the data."
     return ""
+
+
+def _used(d: LatentDiagnostics) -> tuple[float, float]:
+    """Of the information in z; in a conditional model, of the KL, which is at least that of z and x, given what is."""
+    if d.mutual_information is not None:
+        return _interval(d.mutual_information)
+    return 0.0, d.kl.value + sigmas(d.kl.num_rows) * d.kl.standard_error
 
 
 def _idle(d: LatentDiagnostics) -> str:
@@ -63,7 +76,7 @@ def _idle(d: LatentDiagnostics) -> str:
         return ""
     if d.num_active == 0:
         cost = f" It costs {d.kl.value:.2f} nats of KL all the same." if d.kl.value >= 0.1 else ""
-        low, high = _interval(d.mutual_information)
+        low, high = _used(d)
         if low > 0:
             return "The posterior means hardly move with x: z tells of x by the shape of q(z | x)." + cost
         if high > _LITTLE:
@@ -101,13 +114,17 @@ def _correlated_pair(d: LatentDiagnostics) -> str:
 
 
 def _fit_of_prior(d: LatentDiagnostics) -> str:
+    if d.mutual_information is None or d.aggregate_kl is None:
+        return ""
     low, high = _interval(d.aggregate_kl)
+    if low <= 0 and d.kl.num_rows < _FEW_ROWS:
+        return ""
     if low > _FAR_PRIOR:
         return (
             f"The z of data are at least {down(low)} nats from the prior: samples from p(z) may come from where few z "
             "of data lie."
         )
-    n, saturated = d.mutual_information.lower.num_rows, d.num_saturated
+    n, saturated = d.mutual_information.lower.num_rows, d.num_saturated or 0
     if high <= _FAR_PRIOR:
         return f"The z of data are at most {up(high)} nats from the prior."
     text = (

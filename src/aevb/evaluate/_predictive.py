@@ -18,6 +18,7 @@ from aevb.models import (
     Rows,
     X,
     as_floats,
+    check_join,
     given_of,
     likelihood_given,
     num_rows_of,
@@ -130,9 +131,10 @@ def posterior_predictive_check(
         p = 2 min{1 + #(T_rep >= T), 1 + #(T_rep <= T)} / (R + 1), at most 1.
 
     A small p-value says that the model does not make data with this T. With kind "prior" the p-value of data that came
-    from the model is uniform. With kind "posterior" each row's latent was fitted to the row itself, so that the
-    p-values keep nearer to 1 and a small one says the more; it also depends on q(z | x), for which p(z | x) stands
-    there in theory. Both take the parameters as given: fitted to the same rows, they draw the p-values towards 1 again.
+    from the model is uniform, or larger where values of T tie. With kind "posterior" each row's latent was fitted to
+    the row itself, so that the p-values keep nearer to 1 and a small one says the more; it also depends on q(z | x),
+    for which p(z | x) stands there in theory. Both take the parameters as given: fitted to the same rows, they draw the
+    p-values towards 1 again.
 
     Args:
         generative: p(x, z); for the kind "posterior" with a `likelihood`. With a VampPrior, tied.
@@ -156,9 +158,9 @@ def posterior_predictive_check(
             rows than of the replicates.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> rows = np.ones((50, 4), np.uint8)  # as no model with fair pixels would make them
         >>> check = posterior_predictive_check(g, q, rows, jax.random.key(2), num_replicates=19)
         >>> print(check.observed[0], check.p_values[0])
@@ -179,6 +181,7 @@ def posterior_predictive_check(
             f"a posterior predictive check draws x given z, and {type(generative).__name__} has no likelihood(z) to "
             "draw it from; derive it from AbstractPriorLikelihood, or use kind='prior'"
         )
+    check_join(generative, as_floats(take(rows, 0)))
     of_data = _observed_rows(generative, rows)
     made = eqx.filter_eval_shape(_ancestral_row, generative, recognition, jax.random.key(0), take(rows, 0))
     if not (isinstance(of_data, np.ndarray | Array) and isinstance(made, jax.ShapeDtypeStruct)):
@@ -226,7 +229,7 @@ def _observed(generative: AbstractGenerativeModel, x: X) -> Any:
 def _observed_rows(generative: AbstractGenerativeModel, rows: Rows) -> Any:
     """What of each row the model is a distribution over: the rows themselves, if nothing is given."""
     if isinstance(generative, AbstractPriorLikelihood) and generative.is_conditional:
-        return jax.device_get(jax.vmap(lambda row: _observed(generative, row))(rows))
+        return jax.device_get(jax.vmap(lambda row: _observed(generative, as_floats(row)))(rows))
     return rows
 
 

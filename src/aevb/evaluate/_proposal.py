@@ -14,8 +14,6 @@ from aevb.models import (
     AbstractGenerativeModel,
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
-    FlowRecognition,
-    InverseAutoregressiveFlow,
     X,
     log_prior_of,
     posterior_of,
@@ -60,9 +58,9 @@ def proposal_components(
         x: any row.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative, GaussianRecognition
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
-        >>> q = GaussianRecognition(4, 2, (3,), key=jax.random.key(1))
+        >>> from aevb.models import Decoder, Encoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
+        >>> q = Encoder(4, 2, Mlp((3,)), key=jax.random.key(1))
         >>> proposal_components(g, q, jnp.ones(4))
         ('encoder', 'widened', 'prior')
     """
@@ -76,8 +74,11 @@ def _pattern(
 ) -> tuple[int, ...]:
     """`PATTERN` without the components that these models have not got."""
     q = posterior_of(recognition, x)
-    slow = isinstance(recognition, FlowRecognition) and isinstance(recognition.flow, InverseAutoregressiveFlow)
-    if proposal == "encoder" or slow or (isinstance(q, Reparameterized) and q.inverse is None):
+    if (
+        proposal == "encoder"
+        or getattr(q, "slow_density", False)
+        or (isinstance(q, Reparameterized) and q.inverse is None)
+    ):
         return (ENCODER,)
     has_prior = isinstance(generative, AbstractPriorLikelihood)
     absent = set() if has_prior else {PRIOR}

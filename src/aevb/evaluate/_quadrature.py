@@ -54,8 +54,8 @@ def has_quadrature(generative: AbstractGenerativeModel) -> bool:
     """Whether `quadrature_log_likelihood` is for this model: a prior that is known, over one or two real numbers.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative
-        >>> [has_quadrature(BernoulliGenerative(4, j, (3,), key=jax.random.key(0))) for j in (1, 2, 3)]
+        >>> from aevb.models import Decoder, Mlp
+        >>> [has_quadrature(Decoder(4, j, Mlp((3,)), key=jax.random.key(0))) for j in (1, 2, 3)]
         [True, True, False]
     """
     try:
@@ -105,8 +105,8 @@ def quadrature_log_likelihood(
         ValueError: the tolerance is not positive, or there are no rows.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative
-        >>> g = BernoulliGenerative(2, 2, (3,), key=jax.random.key(0))
+        >>> from aevb.models import Decoder, Mlp
+        >>> g = Decoder(2, 2, Mlp((3,)), key=jax.random.key(0))
         >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
         >>> found = quadrature_log_likelihood(g, x)
         >>> print(f"{np.exp(found.log_likelihood).sum():.4f}", bool((found.error < 1e-3).all()))

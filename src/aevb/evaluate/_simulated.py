@@ -7,7 +7,16 @@ import numpy as np
 from jaxtyping import Int
 
 from aevb.errors import UnavailableError
-from aevb.models import AbstractGenerativeModel, AbstractPriorLikelihood, Rows, as_floats, given_of, num_rows_of, take
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractPriorLikelihood,
+    Rows,
+    as_floats,
+    check_join,
+    given_of,
+    num_rows_of,
+    take,
+)
 
 
 def given_rows(
@@ -22,6 +31,7 @@ def given_rows(
 
     Raises:
         UnavailableError: the model is conditional, and there are no rows.
+        ValueError: its `join` does not undo its `split`.
     """
     if not (isinstance(generative, AbstractPriorLikelihood) and generative.is_conditional):
         return index, ()
@@ -29,5 +39,6 @@ def given_rows(
         raise UnavailableError(
             f"{type(generative).__name__} makes x for what is given; name rows of data that have it, with like=..."
         )
+    check_join(generative, as_floats(take(like, 0)))
     rows = take(like, index % num_rows_of(like))
     return index, jax.device_get(jax.vmap(lambda x: given_of(generative, as_floats(x)))(rows))

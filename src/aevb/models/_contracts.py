@@ -36,7 +36,8 @@ class AbstractPriorLikelihood(AbstractGenerativeModel):
     """A generative model in two parts, p(z) and p(x | z). What estimator B adds to estimator A's needs.
 
     A conditional model, p(x | z, c) p(z | c), is one that says what of an example is given: `split` takes an example
-    apart, and `prior(c)` and `likelihood(z, c)` are handed what is given. The recognition model sees the whole example.
+    apart (and `join` puts it together again, (observed, *given) unless it says otherwise), and `prior(c)` and
+    `likelihood(z, c)` are handed what is given. The recognition model sees the whole example.
     """
 
     @abc.abstractmethod
@@ -52,7 +53,10 @@ class AbstractPriorLikelihood(AbstractGenerativeModel):
         return x, ()
 
     def join(self, observed: PyTree[Array], *given: Any) -> X:
-        """The example that `split` takes apart: (observed, *given), or what is observed where nothing is given."""
+        """The example that `split` takes apart: (observed, *given), or what is observed where nothing is given.
+
+        A model whose examples are of another form, or in another order, writes its own: simulated ones are made by it.
+        """
         return (observed, *given) if given else observed
 
     @property
@@ -90,6 +94,31 @@ class AbstractRecognitionModel(eqx.Module):
 def given_of(generative: AbstractGenerativeModel, x: X) -> tuple[Any, ...]:
     """What of an example is given; nothing but in a conditional model."""
     return generative.split(x)[1] if isinstance(generative, AbstractPriorLikelihood) else ()
+
+
+def check_join(generative: AbstractGenerativeModel, x: X) -> None:
+    """Hold an example against what `join` makes of the parts that `split` takes it into: it must be the same.
+
+    Args:
+        generative: p(x, z).
+        x: an example with values; one without, as in a trace, is let pass.
+
+    Raises:
+        ValueError: it is another one, so that simulated examples would be none of the model's.
+    """
+    if not isinstance(generative, AbstractPriorLikelihood):
+        return
+    observed, given = generative.split(x)
+    again = generative.join(observed, *given)
+    pairs = list(zip(jax.tree.leaves(again), jax.tree.leaves(x), strict=False))
+    if any(isinstance(leaf, jax.core.Tracer) for pair in pairs for leaf in pair):
+        return
+    same_form = str(jax.tree.structure(again)) == str(jax.tree.structure(x))
+    if not same_form or not all(np.shape(a) == np.shape(b) and np.allclose(a, b, equal_nan=True) for a, b in pairs):
+        raise ValueError(
+            f"{_method(generative, 'join')} does not undo its split(): of an example, taken apart and joined, came "
+            "another one; write a join(observed, *given) that gives back the example that split takes apart"
+        )
 
 
 def prior_given(generative: AbstractPriorLikelihood, *given: Any) -> Distribution:
@@ -174,14 +203,14 @@ def log_joint_of(generative: AbstractGenerativeModel, x: X, z: Real[Array, "*z"]
         ValueError: it is not one number; or, of a model in two parts, as `log_prior_of` and `log_likelihood_of`.
 
     Example:
-        >>> from aevb.models import BernoulliGenerative
-        >>> g = BernoulliGenerative(4, 2, (3,), key=jax.random.key(0))
+        >>> from aevb.models import Decoder, Mlp
+        >>> g = Decoder(4, 2, Mlp((3,)), key=jax.random.key(0))
         >>> log_joint_of(g, jnp.ones(4), jnp.zeros(2)).shape
         ()
         >>> log_joint_of(g, jnp.ones(3), jnp.zeros(2))
         Traceback (most recent call last):
         ...
-        ValueError: likelihood() of BernoulliGenerative is over x of shape (4,), but x has shape (3,); ...
+        ValueError: likelihood() of Decoder is over x of shape (4,), but x has shape (3,); ...
     """
     return one_number(generative.log_joint(x, z), f"{_method(generative, 'log_joint')}")
 

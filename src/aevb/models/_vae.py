@@ -1,240 +1,203 @@
-"""The auto-encoder's parts, one class per network-with-a-distribution: those of Appendix C, and two more decoders."""
+"""A variational auto-encoder in plain values: the spec of a whole model, which builds its two halves."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aevb.distributions import (
-    Bernoulli,
-    BernoulliCrossEntropy,
-    ContinuousBernoulli,
-    DiscretizedLogistic,
-    Distribution,
-    Normal,
-    positive_scale,
-)
+from aevb._plain import checked
+from aevb.distributions import FAMILIES, family_lies_within
+from aevb.errors import ConfigError
 
-from ._contracts import AbstractPriorLikelihood, AbstractRecognitionModel
-from ._networks import MLP, Activation, Initialization, Linear
-from ._priors import AbstractPrior, StandardPrior
+from ._decoder import Decoder
+from ._encoder import Encoder
+from ._spec import Registry
+from .likelihoods import LIKELIHOODS, BernoulliLikelihood, LikelihoodSpec
+from .networks import NETWORKS, Initialization, Mlp, NetworkSpec
+from .posteriors import POSTERIORS, GaussianPosterior, PosteriorSpec
+from .priors import PRIORS, PriorSpec, standard
 
-
-class GaussianRecognition(AbstractRecognitionModel):
-    r"""Gaussian MLP as encoder (Appendix C.2): q(z | x) = N(mu, diag sigma^2).
-
-    h = MLP(x); mu = W_mu h + b_mu; sigma = positive_scale(W_sigma h + b_sigma).
-
-    Args:
-        data_dim: D, length of x.
-        latent_dim: J, length of z.
-        hidden, activation, initialization: of the network; see `MLP`.
-        key: for the initial weights.
-    """
-
-    trunk: MLP
-    loc: Linear
-    raw_scale: Linear
-
-    def __init__(
-        self,
-        data_dim: int,
-        latent_dim: int,
-        hidden: tuple[int, ...] = (500,),
-        activation: Activation = "tanh",
-        initialization: Initialization = "glorot",
-        *,
-        key: PRNGKeyArray,
-    ):
-        trunk_key, loc_key, scale_key = jax.random.split(key, 3)
-        self.trunk = MLP(data_dim, hidden, activation, initialization, key=trunk_key)
-        self.loc = Linear(self.trunk.out_size, latent_dim, initialization, key=loc_key)
-        self.raw_scale = Linear(self.trunk.out_size, latent_dim, initialization, key=scale_key)
-
-    def posterior(self, x: Float[Array, " D"]) -> Distribution:
-        """q(z | x), a Gaussian with diagonal covariance over J dimensions."""
-        h = self.trunk(x)
-        return Normal(self.loc(h), positive_scale(self.raw_scale(h))).to_event(1)
+_REGISTRIES: dict[str, Registry[Any]] = {
+    "network": NETWORKS,
+    "likelihood": LIKELIHOODS,
+    "posterior": POSTERIORS,
+    "prior": PRIORS,
+}
+_HEAVY = ("cauchy", "student-t")  # E[z^2] is infinite, or can be
 
 
-class StandardNormalPrior(AbstractPriorLikelihood):
-    """p(z) = N(0, I), without parameters: for a model of one's own that writes its `likelihood` and nothing else."""
-
-    latent_dim: eqx.AbstractVar[int]
-
-    def prior(self) -> Distribution:
-        """N(0, I) over J dimensions."""
-        return Normal(jnp.zeros(self.latent_dim), jnp.ones(self.latent_dim)).to_event(1)
-
-
-class Decoder(AbstractPriorLikelihood):
-    """What the decoders below share: p(z) is the distribution of a module, `latent_prior`, and h = MLP(z)."""
-
-    trunk: eqx.AbstractVar[MLP]
-    latent_prior: eqx.AbstractVar[AbstractPrior]
-    angles: eqx.AbstractVar[bool]
-
-    def prior(self) -> Distribution:
-        """p(z) over J dimensions."""
-        return self.latent_prior.distribution()
-
-    def hidden(self, z: Float[Array, " J"]) -> Float[Array, " H"]:
-        """h, the last hidden layer: MLP(z), or of angles MLP(cos z, sin z)."""
-        return self.trunk(jnp.concatenate([jnp.cos(z), jnp.sin(z)]) if self.angles else z)
-
-
-class BernoulliGenerative(Decoder):
-    r"""Bernoulli MLP as decoder (Appendix C.1): p(x | z) = prod_d Bernoulli(x_d; y_d), y = sigmoid(W h + b).
-
-    h = MLP(z). Works on logits throughout; y itself is never put through a logarithm.
+@dataclass(frozen=True)
+class Vae:
+    """A variational auto-encoder: enough to build it, nothing that could run code.
 
     Args:
         data_dim: D, length of x.
         latent_dim: J, length of z.
-        hidden, activation, initialization: of the network; see `MLP`.
-        output_bias: initial b, shape (D,); `logit` of the training mean starts the decoder at the best constant
-            image. None: as `initialization` says.
-        grey: x are grey values in [0, 1] and `log_prob` is minus a cross-entropy, not a log-likelihood
-            (`BernoulliCrossEntropy`).
-        prior: of z; None: N(0, I).
-        angles: z are angles, and the network sees (cos z, sin z): a decoder of z itself would jump where the circle is
-            cut, and no gradient through a sample of z knows of that jump.
-        key: for the initial weights.
+        network: of encoder and decoder.
+        likelihood: p(x | z).
+        posterior: q(z | x).
+        prior: p(z).
+        raw_angles: of a posterior of angles, the decoder sees z and not (cos z, sin z): of old model files.
+
+    Raises:
+        ConfigError: a size is out of range, or z could lie where the prior has no density.
+
+    Example:
+        >>> from aevb.models import Iaf
+        >>> spec = Vae(784, 2, Mlp((500,)), posterior=Iaf(steps=2, hidden=(64,)))
+        >>> Vae.from_dict(spec.to_dict()) == spec
+        True
     """
 
-    trunk: MLP
-    logits: Linear
-    latent_prior: AbstractPrior
-    latent_dim: int = eqx.field(static=True)
-    grey: bool = eqx.field(static=True)
-    angles: bool = eqx.field(static=True)
+    data_dim: int
+    latent_dim: int
+    network: NetworkSpec = Mlp()
+    likelihood: LikelihoodSpec = BernoulliLikelihood()
+    posterior: PosteriorSpec = GaussianPosterior()
+    prior: PriorSpec = standard("normal")()
+    raw_angles: bool = False
 
-    def __init__(
+    def __post_init__(self) -> None:
+        for name in ("data_dim", "latent_dim"):
+            size = checked(name, getattr(self, name), int)
+            if not 1 <= size <= 10_000_000:
+                raise ConfigError(f"{name} must lie between 1 and 10,000,000, got {size}")
+        checked("raw_angles", self.raw_angles, bool)
+        self._check_latent_distributions()
+
+    @property
+    def sizes(self) -> str:
+        """Of the layers of the encoder, as 784-500-2."""
+        return "-".join(part for part in (str(self.data_dim), self.network.sizes, str(self.latent_dim)) if part)
+
+    def _check_latent_distributions(self) -> None:
+        q, p = self.posterior, self.prior
+        family = FAMILIES[q.support_of]
+        if self.latent_dim < 2 and "simplex" in (family.support, FAMILIES[p.support_of or "normal"].support):
+            raise ConfigError(
+                "a dirichlet latent sums to 1, so it needs latent_dim >= 2: of one number nothing is left"
+            )
+        if p.support_of is None and any(family.movable):
+            raise ConfigError(
+                f"the posterior {q.kind!r} moves the edges of its support, so that the prior {p.kind!r}, a mixture "
+                "of such posteriors, has no density at most z; choose a prior on the whole real line"
+            )
+        if p.support_of is not None and not family_lies_within(q.support_of, p.support_of):
+            raise ConfigError(
+                f"the posterior {q.kind!r} puts z where the prior {p.kind!r} has no density, and the KL "
+                "between them is infinite; choose a prior whose support holds the posterior's, or prior 'vamp'"
+            )
+        if q.is_angle and not p.is_closed:
+            closed = ", ".join(kind for kind in PRIORS.kinds if PRIORS[kind].is_closed)
+            raise ConfigError(
+                f"the posterior {q.kind!r} is one of angles, and the prior {p.kind!r} jumps between pi and "
+                "-pi, where the circle is cut; no gradient through a sample of z knows of the jump. Choose one of the "
+                f"priors {closed}"
+            )
+
+    def build(
         self,
-        data_dim: int,
-        latent_dim: int,
-        hidden: tuple[int, ...] = (500,),
-        activation: Activation = "tanh",
-        initialization: Initialization = "glorot",
         *,
-        output_bias: Float[Array, " D"] | None = None,
-        grey: bool = False,
-        prior: AbstractPrior | None = None,
-        angles: bool = False,
-        key: PRNGKeyArray,
-    ):
-        trunk_key, logits_key = jax.random.split(key)
-        self.trunk = MLP(2 * latent_dim if angles else latent_dim, hidden, activation, initialization, key=trunk_key)
-        self.logits = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=logits_key), output_bias)
-        self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
-        self.latent_dim = latent_dim
-        self.grey = grey
-        self.angles = angles
-
-    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
-        """p(x | z) over D binary pixels (or the cross-entropy of D grey ones)."""
-        logits = self.logits(self.hidden(z))
-        family = BernoulliCrossEntropy if self.grey else Bernoulli
-        return family(logits).to_event(1)
-
-
-class GaussianGenerative(Decoder):
-    r"""Gaussian MLP as decoder (Appendix C.2): p(x | z) = N(mu, diag sigma^2), both of them functions of z.
-
-    h = MLP(z); mu = W_mu h + b_mu, or its sigmoid; sigma = min_scale + positive_scale(W_sigma h + b_sigma).
-
-    Args:
-        data_dim: D, length of x.
-        latent_dim: J, length of z.
-        hidden, activation, initialization: of the network; see `MLP`.
-        sigmoid_mean: put the mean through a sigmoid, for data in (0, 1), as the paper does for Frey Face.
-        min_scale: floor of sigma, in units of x as the model sees it (after scaling). Without one the likelihood is
-            unbounded.
-        output_bias: initial b_mu, shape (D,).
-        prior: of z; None: N(0, I).
-        angles: z are angles, and the network sees (cos z, sin z): a decoder of z itself would jump where the circle is
-            cut, and no gradient through a sample of z knows of that jump.
-        key: for the initial weights.
-    """
-
-    trunk: MLP
-    loc: Linear
-    raw_scale: Linear
-    latent_prior: AbstractPrior
-    latent_dim: int = eqx.field(static=True)
-    sigmoid_mean: bool = eqx.field(static=True)
-    min_scale: float = eqx.field(static=True)
-    angles: bool = eqx.field(static=True)
-
-    def __init__(
-        self,
-        data_dim: int,
-        latent_dim: int,
-        hidden: tuple[int, ...] = (500,),
-        activation: Activation = "tanh",
         initialization: Initialization = "glorot",
-        *,
-        sigmoid_mean: bool = False,
-        min_scale: float = 1e-3,
-        output_bias: Float[Array, " D"] | None = None,
-        prior: AbstractPrior | None = None,
-        angles: bool = False,
+        biases: Mapping[str, Float[Array, " _"]] | None = None,
+        pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
         key: PRNGKeyArray,
-    ):
-        trunk_key, loc_key, scale_key = jax.random.split(key, 3)
-        self.trunk = MLP(2 * latent_dim if angles else latent_dim, hidden, activation, initialization, key=trunk_key)
-        self.loc = _with_bias(Linear(self.trunk.out_size, data_dim, initialization, key=loc_key), output_bias)
-        self.raw_scale = Linear(self.trunk.out_size, data_dim, initialization, key=scale_key)
-        self.latent_prior = StandardPrior(latent_dim) if prior is None else prior
-        self.latent_dim = latent_dim
-        self.sigmoid_mean = sigmoid_mean
-        self.min_scale = min_scale
-        self.angles = angles
+    ) -> tuple[Decoder, Encoder]:
+        """The generative and the recognition model at their initial parameters.
 
-    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
-        """p(x | z), a Gaussian with diagonal covariance over D dimensions."""
-        h = self.hidden(z)
-        loc = self.loc(h)
-        if self.sigmoid_mean:
-            loc = jax.nn.sigmoid(loc)
-        return Normal(loc, positive_scale(self.raw_scale(h), self.min_scale)).to_event(1)
+        With a prior that is made of the encoder the generative model still needs `tie(generative, recognition)` before
+        it is asked for p(z).
+
+        Args:
+            initialization: of the weights.
+            biases: of the decoder's raw outputs, by name; see `LikelihoodSpec.start`.
+            pseudo_inputs: of the prior "vamp", shape (K, D): rows of the training data are a good start; None: noise.
+            key: for the initial weights.
+        """
+        p_key, q_key = jax.random.split(key)
+        prior = self.prior.build(
+            self.latent_dim,
+            self.data_dim,
+            unit_interval=self.likelihood.mean_in_unit_interval,
+            pseudo_inputs=pseudo_inputs,
+            key=jax.random.fold_in(key, 2),  # not split off: the two keys above do not depend on what prior there is
+        )
+        shape = (self.data_dim, self.latent_dim, self.network)
+        generative = Decoder(
+            *shape,
+            self.likelihood,
+            initialization,
+            biases=biases,
+            prior=prior,
+            angles=self.posterior.is_angle and not self.raw_angles,
+            key=p_key,
+        )
+        return generative, Encoder(*shape, self.posterior, initialization, key=q_key)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: sizes, and each choice with its kind and its options.
+
+        Raises:
+            ConfigError: a choice is not registered, so that a file that names it could not be read.
+        """
+        for name, registry in _REGISTRIES.items():
+            if not registry.holds(spec := getattr(self, name)):
+                raise ConfigError(
+                    f"the {name} {spec.kind!r} is one of your own and is not registered, so no file could name it; "
+                    f"call aevb.models.{name.upper()[:-1]}{'IES' if name[-1] == 'y' else name[-1].upper() + 'S'}."
+                    "register with its class first"
+                )
+        choices = {name: getattr(self, name).to_dict() for name in _REGISTRIES}
+        return {
+            "data_dim": self.data_dim, "latent_dim": self.latent_dim, **choices, "raw_angles": self.raw_angles,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "Vae":
+        """What `to_dict` gave.
+
+        Raises:
+            ConfigError: it is not of that form, or names what is not registered.
+        """
+        names = {"data_dim", "latent_dim", "raw_angles", *_REGISTRIES}
+        if not isinstance(content, Mapping) or set(content) != names:
+            raise ConfigError(f"a model must be a table of {', '.join(sorted(names))}, got {str(content)[:80]}")
+        choices = {name: registry.from_dict(content[name]) for name, registry in _REGISTRIES.items()}
+        return cls(
+            checked("data_dim", content["data_dim"], int),
+            checked("latent_dim", content["latent_dim"], int),
+            **choices,
+            raw_angles=checked("raw_angles", content["raw_angles"], bool),
+        )
 
 
-class ContinuousBernoulliGenerative(BernoulliGenerative):
-    r"""Continuous Bernoulli MLP as decoder: grey values in [0, 1] with a likelihood that is normalised.
+def choose_latents(posterior: PosteriorSpec | None, prior: PriorSpec | None) -> tuple[PosteriorSpec, PriorSpec]:
+    """Where one of the two is None: a Gaussian posterior and the prior N(0, I), or else what has the other's support.
 
-    p(x | z) = prod_d ContinuousBernoulli(x_d; l_d), l = W h + b, h = MLP(z). Loaiza-Ganem & Cunningham (2019).
-    Takes the arguments of `BernoulliGenerative`.
+    A posterior of a family that does not live on the whole real line is given its own family's standard member: under
+    N(0, I) a half-line costs log 2 nats a dimension for ever, and most of the prior's draws would be decoded from where
+    no x ever was. So is one whose tails make its KL from N(0, I) infinite (Cauchy, Student's t). Where no member keeps
+    to the standard one's edges: pareto and reciprocal are given the log-normal, which has a density wherever they lie
+    and whose KL is finite for all of them; uniform and triangular, which can lie anywhere, N(0, I).
+
+    Example:
+        >>> [spec.kind for spec in choose_latents(None, standard("gamma")())]
+        ['gamma', 'gamma']
     """
-
-    def __init__(self, *args: Any, **options: Any):  # Equinox would make a dataclass's own of a class without one
-        super().__init__(*args, **options)
-
-    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
-        """p(x | z) over D values in [0, 1]."""
-        return ContinuousBernoulli(self.logits(self.hidden(z))).to_event(1)
-
-
-class DiscretizedLogisticGenerative(GaussianGenerative):
-    r"""Discretised logistic MLP as decoder: probabilities of the 256 levels k / 255 of an 8-bit image.
-
-    loc = W_mu h + b_mu (or its sigmoid), scale = min_scale + positive_scale(W_sigma h + b_sigma), h = MLP(z). Salimans
-    et al. (2017), with one component. Takes the arguments of `GaussianGenerative`.
-    """
-
-    def __init__(self, *args: Any, **options: Any):  # Equinox would make a dataclass's own of a class without one
-        super().__init__(*args, **options)
-
-    def likelihood(self, z: Float[Array, " J"]) -> Distribution:
-        """p(x | z) over D levels."""
-        h = self.hidden(z)
-        loc = self.loc(h)
-        if self.sigmoid_mean:
-            loc = jax.nn.sigmoid(loc)
-        return DiscretizedLogistic(loc, positive_scale(self.raw_scale(h), self.min_scale), num_bins=256).to_event(1)
+    if prior is None:
+        prior = standard(_prior_for("normal" if posterior is None else posterior.support_of))()
+    if posterior is None:
+        of_prior = prior.support_of or "normal"
+        family = next(name for name in ("normal", of_prior, "beta") if family_lies_within(name, of_prior))
+        posterior = POSTERIORS.make("gaussian" if family == "normal" else family)
+    return posterior, prior
 
 
-def _with_bias(layer: Linear, bias: Float[Array, " D"] | None) -> Linear:
-    return layer if bias is None else eqx.tree_at(lambda layer: layer.bias, layer, bias)
+def _prior_for(family: str) -> str:
+    of = FAMILIES[family]
+    if any(of.movable):
+        return "log-normal" if of.support == "positive" else "normal"
+    return "normal" if of.support == "real" and family not in _HEAVY else family

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aevb import evaluate
-from aevb.data import columns_of_one_value
+from aevb.data import Values, columns_of_one_value
 from aevb.errors import ConfigError, DataError
 from aevb.fitted import FittedModel, Purpose
 
@@ -96,10 +96,10 @@ def compare(
             if exact and np.isfinite(found.error).all():
                 error = float(np.mean(found.error, dtype=np.float64))
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt, error))
-    gaussian = [model.architecture.likelihood == "gaussian" for _, model in models]
-    of_one_value = columns_of_one_value(dataset) if any(gaussian) else ()
+    real = [model.preset.likelihood.values is Values.REAL for _, model in models]
+    of_one_value = columns_of_one_value(dataset) if any(real) else ()
     lines = []
-    for (name, model), (own, log_p, method, in_doubt, error), is_gaussian in zip(models, table, gaussian, strict=True):
+    for (name, model), (own, log_p, method, in_doubt, error), is_real in zip(models, table, real, strict=True):
         reference_bound, reference = table[0][:2]
         score, reference_score = (own, reference_bound) if log_p is None or reference is None else (log_p, reference)
         lines.append(
@@ -114,7 +114,7 @@ def compare(
                 method=method,
                 rows_in_doubt=in_doubt,
                 quadrature_error=error,
-                of_one_value=of_one_value if is_gaussian else (),
+                of_one_value=of_one_value if is_real else (),
             )
         )
     return lines, fingerprint
@@ -133,8 +133,9 @@ def _check_pairs(models: Any) -> None:
 
 def _kind(model: FittedModel) -> str:
     """What a model's numbers are about: such models alone can be compared."""
-    if model.architecture.likelihood == "bernoulli":
+    values = model.preset.likelihood.values
+    if values is Values.BINARY:
         return data_kind(model)
-    if model.architecture.likelihood == "discretized-logistic":
+    if values is Values.LEVELS:
         return "probabilities of levels"
     return "densities of the data"  # in the data's own units, whatever the scaling

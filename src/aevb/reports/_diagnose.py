@@ -46,7 +46,7 @@ class Subject(NamedTuple):
     @property
     def models(self) -> tuple[AbstractGenerativeModel, AbstractRecognitionModel]:
         """(generative, recognition)."""
-        return self.fitted.generative, self.fitted.recognition
+        return self.fitted.generative, self.fitted.encoder
 
 
 class Finding(NamedTuple):
@@ -95,7 +95,7 @@ def _latent(subject: Subject) -> Finding:
     _at_least_two(subject.x)
     key = subject.fitted.evaluation_key(Purpose.LATENT)
     # An inverse autoregressive flow needs J passes for each of the N^2 densities.
-    num_aggregate = 500 if subject.fitted.architecture.posterior == "iaf" else 2000
+    num_aggregate = 500 if subject.fitted.preset.posterior.slow_density else 2000
     rows = _drawn(subject, np.arange(len(subject.x)), LATENT_ROWS)
     d = evaluate.latent_diagnostics(*subject.models, subject.x[rows], key, num_aggregate=num_aggregate)
     verdict = _told_how_drawn(evaluate.collapse_verdict(d), len(rows), len(subject.x))
@@ -124,8 +124,10 @@ def _gaps(subject: Subject) -> Finding:
     for family, found in gaps.items():
         units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
         content[family] = {name: value.to_dict() for name, value in units.means._asdict().items()}
-    low, posterior = log_p.method in LOW, subject.fitted.architecture.posterior
-    verdict = evaluate.gaps_verdict(gaps, posterior, in_doubt=in_doubt, lower_bound=low)
+    q = subject.fitted.preset.posterior
+    verdict = evaluate.gaps_verdict(
+        gaps, q.gaussian_family, has_flow=q.has_flow, in_doubt=in_doubt, lower_bound=log_p.method in LOW
+    )
     return Finding.of(content, _told_how_drawn(verdict, len(rows), len(subject.chosen)), {})
 
 

@@ -134,11 +134,11 @@ def log_p_of_rows(
 def _method(
     fitted: FittedModel, x: np.ndarray, key: PRNGKeyArray, settings: ReportSettings, first_row: int
 ) -> dict[str, np.ndarray]:
-    models = (fitted.generative, fitted.recognition)
+    models = (fitted.generative, fitted.encoder)
     assert settings.num_samples is not None
     found: Any
     if settings.method == "quadrature":
-        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.recognition)._asdict())
+        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.encoder)._asdict())
     if settings.method == "is":
         found = evaluate.importance_sampling(*models, x, key, num_samples=settings.num_samples, first_row=first_row)
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")

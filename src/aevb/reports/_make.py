@@ -12,6 +12,7 @@ from aevb import evaluate
 from aevb.data import (
     DataInfo,
     Dataset,
+    Values,
     columns_of_one_value,
     more_than_by_chance,
     rows_found_in,
@@ -20,6 +21,7 @@ from aevb.data import (
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
+from aevb.models import LocationScaleLikelihood
 from aevb.plots import is_dark
 
 from ._diagnose import Finding, Subject, diagnose
@@ -172,7 +174,7 @@ def make_report(
         known = None  # new rows, of which some equal a training row as they equal each other
     subject = Subject(fitted, x, dataset.rows, index, as_seen, train, known, repeated or 0.0)
     findings = _findings(subject, settings, on_progress)
-    gaussian = fitted.architecture.likelihood == "gaussian"
+    gaussian = fitted.preset.likelihood.values is Values.REAL
     content |= {name: finding.content for name, finding in findings.items()}
     of_one_value = columns_of_one_value(dataset) if gaussian else ()
     scores = Scores(content, settings, elbo[index], log_p, better, gaussian, of_one_value)
@@ -205,11 +207,11 @@ def make_report(
 
 def _independent_columns(fitted: FittedModel, train: np.ndarray, x: np.ndarray) -> np.ndarray | None:
     """The yardstick's log p(x) of each row, where there is one for the likelihood."""
-    a = fitted.architecture
-    if a.likelihood not in ("bernoulli", "gaussian") or a.grey:
+    likelihood = fitted.preset.likelihood
+    if likelihood.values not in (Values.BINARY, Values.REAL) or fitted.preprocessing.grey:
         return None
-    family: Any = a.likelihood
-    return evaluate.independent_columns(train, x, family, min_scale=a.min_scale) + fitted.log_jacobian
+    floor = {"min_scale": likelihood.min_scale} if isinstance(likelihood, LocationScaleLikelihood) else {}
+    return evaluate.independent_columns(train, x, likelihood.values, **floor) + fitted.log_jacobian
 
 
 def _findings(subject: Subject, settings: ReportSettings, on_progress: Progress) -> dict[str, Finding]:
@@ -223,8 +225,8 @@ def _words(
     trusted = trust(scores)
     selected = fitted.result.get("selected_on") == scores.content["part"]
     # An image's score is also told in bits; of a density, in units of its own, these would say nothing.
-    probabilities = fitted.architecture.likelihood in ("bernoulli", "discretized-logistic")
-    pixels = dataset.num_columns if len(fitted.event_shape) > 1 and probabilities else 0
+    density = fitted.preset.likelihood.has_density
+    pixels = dataset.num_columns if len(fitted.event_shape) > 1 and not density else 0
     answers = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
@@ -250,7 +252,8 @@ def _words(
 def _lowest(scores: Scores) -> str:
     items = scores.content["lowest_rows"][:3]
     told = ", ".join(f"{item['row']} ({item['nats']:.1f} nats)" for item in items)
-    return f"Row{'' if len(items) == 1 else 's'} {told}: outliers, or what the model has not learnt."
+    lowest = f"Row{'' if len(items) == 1 else 's'} {told}"
+    return f"{lowest}: outliers, what the model has not learnt, or those that happen to be the lowest."
 
 
 def _chosen(fitted: FittedModel, settings: ReportSettings, total: int) -> np.ndarray:
@@ -285,7 +288,7 @@ def _bidirectional_gap(
         found = evaluate.BidirectionalGap(**known)
     else:
         on_progress("AIS both ways", 0, num_simulated)
-        models = (fitted.generative, fitted.recognition)
+        models = (fitted.generative, fitted.encoder)
         found = evaluate.bidirectional_gap(*models, num_simulated, key, settings.annealing())
         with suppress(OutputError):  # as in `log_p_of_rows`: all is done
             kept.keep(digest, found._asdict())

@@ -62,6 +62,6 @@ def digest_of(fitted: FittedModel, x: np.ndarray, key: PRNGKeyArray, settings: R
     """Of all that a result depends on."""
     digest = hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode())
     digest.update(np.ascontiguousarray(x).tobytes() + str(x.dtype).encode())
-    for leaf in jax.tree.leaves((fitted.generative, fitted.recognition, jax.random.key_data(key))):
+    for leaf in jax.tree.leaves((fitted.generative, fitted.encoder, jax.random.key_data(key))):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -17,6 +17,8 @@ from ._text import nats
 _SHARE = 0.05
 # Rows below which the first advice is more of them.
 _MANY_ROWS = 30
+# Rows of which a standard error is itself known to a quarter or worse.
+_FEW_ROWS = 10
 
 
 class Trust(NamedTuple):
@@ -237,7 +239,8 @@ def _of_the_choice(num_rows: int) -> str:
     """A single row has no spread, and no ±."""
     if num_rows == 1:
         return "Of one row alone, what another would change is not known."
-    return "The ± is what another choice of rows would change."
+    told = "The ± is what another choice of rows would change"
+    return f"{told}; of {num_rows} rows it is itself little known." if num_rows < _FEW_ROWS else f"{told}."
 
 
 def _of_quadrature(log_p: LogP, *, written: bool) -> Trust:

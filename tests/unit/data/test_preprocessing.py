@@ -14,6 +14,7 @@ from scipy import stats
 
 from aevb.data import Preprocessing, choose_preprocessing, fix, load
 from aevb.errors import DataError
+from aevb.models import GaussianLikelihood
 
 KEY = jax.random.key(11)
 DYNAMIC = Preprocessing(binarization="dynamic", maximum=255.0)
@@ -272,7 +273,7 @@ FAR = 1e8 + np.random.default_rng(5).normal(size=(400, 2)) @ np.array([[1.0, 0.4
 
 def test_columns_far_from_zero_are_centred_before_they_become_float32():
     """float32 holds 1e8 to the nearest 8: columns of unit variance there were called constant."""
-    preprocessing = choose_preprocessing(load(FAR), "gaussian")
+    preprocessing = choose_preprocessing(load(FAR), GaussianLikelihood())
     exact = (FAR - FAR.mean(axis=0)) / FAR.std(axis=0)
     rows, prepare = preprocessing.staged(load(FAR).rows)
     assert rows.dtype == np.float32
@@ -289,7 +290,7 @@ def test_columns_far_from_zero_are_centred_before_they_become_float32():
 
 def test_a_float32_row_far_from_zero_is_centred_on_the_mean_and_not_on_its_rounding():
     rows = np.array([[16_777_216.0], [16_777_218.0]], np.float32)  # mean 16777217, which float32 does not hold
-    preprocessing = choose_preprocessing(load(rows), "gaussian")
+    preprocessing = choose_preprocessing(load(rows), GaussianLikelihood())
     staged, prepare = preprocessing.staged(rows)
     assert staged is rows
     np.testing.assert_array_equal(jax.vmap(prepare, in_axes=(None, 0))(KEY, staged), [[-1.0], [1.0]])
@@ -297,12 +298,12 @@ def test_a_float32_row_far_from_zero_is_centred_on_the_mean_and_not_on_its_round
 
 def test_a_spread_that_float32_would_lose_is_refused_where_nothing_is_centred():
     with pytest.raises(DataError, match=r"2 of 2 columns .*float32 loses it: 1, 2; use scaling='standardize'"):
-        choose_preprocessing(load(FAR), "gaussian", "auto", "none")
-    assert choose_preprocessing(load(FAR - 1e8), "gaussian", "auto", "none") == NONE
+        choose_preprocessing(load(FAR), GaussianLikelihood(), "auto", "none")
+    assert choose_preprocessing(load(FAR - 1e8), GaussianLikelihood(), "auto", "none") == NONE
 
 
 def test_the_standardisation_does_not_depend_on_the_pieces(monkeypatch):
-    preprocessing = choose_preprocessing(load(FAR), "gaussian")
+    preprocessing = choose_preprocessing(load(FAR), GaussianLikelihood())
     whole = preprocessing.expected(FAR)
     monkeypatch.setattr("aevb.data.preprocessing._CHUNK", 34)
     np.testing.assert_array_equal(preprocessing.expected(FAR), whole)

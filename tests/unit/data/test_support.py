@@ -15,6 +15,7 @@ from aevb.data import (
     load,
 )
 from aevb.errors import ConfigError, DataError
+from aevb.models import LIKELIHOODS
 
 IMAGES = load(np.arange(256, dtype=np.uint8).reshape(8, 4, 8))
 BINARY = load(np.eye(4, dtype=np.uint8))
@@ -25,13 +26,13 @@ FLOATS_255 = load(np.linspace(0, 255, 12).reshape(4, 3))
 REAL = load(np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 1e-3] + [5, 0, 1])
 
 
-def chosen(*args):
-    return choose_preprocessing(*args)
+def chosen(dataset, likelihood, *args):
+    return choose_preprocessing(dataset, LIKELIHOODS.make(likelihood), *args)
 
 
 def refused(kind, *args, words=()):
     with pytest.raises(kind) as caught:
-        choose_preprocessing(*args)
+        chosen(*args)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -145,12 +146,11 @@ def test_contradictions_and_unknown_choices():
         refused(ConfigError, IMAGES, "bernoulli", binarization, "unit", words=["unit"])
     refused(ConfigError, IMAGES, "bernoulli", "auto", "standardize")
     for choices, words in (
-        (["poisson"], "'poisson'; choose one of bernoulli, gaussian"),
         (["bernoulli", "random"], "'random'; choose one of auto, dynamic, threshold, none"),
         (["gaussian", "auto", "log"], "'log'; choose one of auto, none, unit, standardize"),
     ):
         with pytest.raises((ConfigError, TypeCheckError)) as caught:
-            choose_preprocessing(IMAGES, *choices)
+            chosen(IMAGES, *choices)
         assert isinstance(caught.value, TypeCheckError) or words in str(caught.value)
 
 
@@ -219,7 +219,7 @@ def test_a_gaussian_refuses_only_what_is_evidently_scaled_otherwise():
     rows = IMAGES.rows.astype(np.float64)
 
     def take(values, likelihood="gaussian", first=IMAGES, preprocessing=unit):
-        check_compatible(preprocessing, None, first.event_shape, load(values), likelihood=likelihood)
+        check_compatible(preprocessing, None, first.event_shape, load(values), likelihood=LIKELIHOODS.make(likelihood))
 
     take(rows * 1.2 - 42.1)
     with pytest.raises(DataError, match=r"expected \[0, 255\]: scale them the same"):
@@ -282,13 +282,13 @@ def test_the_same_numbers_give_the_same_model_whatever_the_container(values, tmp
         other = load(container)
         guess = guess_likelihood(other)
         assert guess.likelihood == guess_likelihood(first).likelihood
-        assert choose_preprocessing(other, guess.likelihood) == choose_preprocessing(first, guess.likelihood)
+        assert chosen(other, guess.likelihood) == chosen(first, guess.likelihood)
         np.testing.assert_array_equal(other.rows, first.rows)
         assert other.fingerprint == first.fingerprint
     jax_array = load(jnp.asarray(values, jnp.float32))
     np.testing.assert_allclose(
-        choose_preprocessing(jax_array, "gaussian").expected(jax_array.rows),
-        choose_preprocessing(first, "gaussian").expected(first.rows),
+        chosen(jax_array, "gaussian").expected(jax_array.rows),
+        chosen(first, "gaussian").expected(first.rows),
         atol=1e-5,
     )
 
@@ -300,6 +300,7 @@ def test_the_same_numbers_give_the_same_model_whatever_the_container(values, tmp
         (COUNTS, "gaussian", ["whole numbers", "2 to 59", "table", "'bernoulli'"]),
         (COUNTS * 1000, "gaussian", []),
         (COUNTS - 30, "gaussian", []),
+        (COUNTS % 2 * 2 - 1, "gaussian", ["two values", "-1 and 1", "as 0 and 1", "'bernoulli'"]),
         (COUNTS + 0.5, "gaussian", []),
         (COUNTS.astype(np.uint8), "bernoulli", ["pixels", "uint8", "value / 255", "'gaussian'"]),
         (SHARES, "gaussian", ["numbers in [0, 1]", "table", "(N, H, W)"]),

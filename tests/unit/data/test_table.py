@@ -48,6 +48,10 @@ def test_floats(table, content):
     np.testing.assert_array_equal(loaded.rows, [[1.5, 2], [-300, 4]])
 
 
+def test_a_mark_within_a_name_separates_nothing(table):
+    assert load(table('"a;c;d",b\n1.5,2\n-3e2,4\n')).columns == ("a;c;d", "b")
+
+
 def test_integers_are_numbers_like_others_and_labels_are_apart(table):
     loaded = load(table("a,label,b\n0,3,255\n7,-4,1.0\n"))
     assert loaded.rows.dtype == np.float32 and loaded.rows.tolist() == [[0, 255], [7, 1]]
@@ -83,6 +87,8 @@ def test_many_columns(table):
         ("a,b,a\n1,2,3\n", ["columns 1 and 3", "'a'"]),
         (",a\n0,1\n", ["column 1 has no name", "index=False"]),
         ("a;b\n1;2\n", ["';'"]),
+        ('a;b;"gam,ma"\n1;2;3\n', ["';'"]),
+        ('a\tb\t"gam,ma"\n1\t2\t3\n', ["'\\t'"]),
         ("a\tb\n1\t2\n", [r"'\t'"]),
         ('a,"b\n1,2\n', ["header"]),
         ("a,b\n1,2\n3\n", ["row 1 (from 0) has 1 cells", "header has 2"]),

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import Distribution, Reparameterized
-
-from ._networks import MLP, Activation, Linear
+from aevb.models.networks import MLP, Activation, Linear
 
 # |log-scale| of one coupling stays below this: a factor of at most 20 at any input, and at least 1/20.
 _LOG_SCALE_BOUND = 3.0
@@ -21,6 +21,7 @@ class AbstractFlow(eqx.Module):
 
     latent_dim: eqx.AbstractVar[int]
     context_dim: eqx.AbstractVar[int]
+    slow_inverse: ClassVar[bool] = False  # J passes of a network, not one
 
     @abc.abstractmethod
     def forward(
@@ -128,6 +129,7 @@ class FlowDistribution(Reparameterized):
     """
 
     def __init__(self, noise: Distribution, flow: AbstractFlow, context: Float[Array, " C"] | None = None):
+        self.slow_density = flow.slow_inverse  # J passes for log q at a given z
         self._forward: Callable[[Array], tuple[Array, Array]] = lambda eps: flow.forward(eps, context)
         self._inverse: Callable[[Array], tuple[Array, Array]] = lambda z: flow.inverse(z, context)
         super().__init__(
@@ -163,6 +165,14 @@ def check_sizes(latent_dim: int, context_dim: int, steps: int) -> None:
         raise ValueError(
             f"a flow needs latent_dim >= 1, context_dim >= 0 and steps >= 1, got {latent_dim}, {context_dim}, {steps}"
         )
+
+
+def check_flow(spec: Any) -> None:
+    """The options of a spec of a flow: `steps` and `hidden`."""
+    spec.require(1 <= spec.steps <= 1000, "steps", "must lie between 1 and 1,000")
+    spec.require(
+        all(1 <= units <= 10_000_000 for units in spec.hidden), "hidden", "needs 1 to 10,000,000 units a layer"
+    )
 
 
 def bounded(raw: Float[Array, "*shape"], bound: float) -> Float[Array, "*shape"]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._networks import ACTIVATIONS, Activation, Linear
+from ._mlp import ACTIVATIONS, Activation, Linear
 from ._product import row_times_matrix
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb.distributions import FAMILIES, Distribution, Normal, positive_scale
+from aevb.models._contracts import AbstractRecognitionModel
+from aevb.models.networks import Activation
+from aevb.models.posteriors import CouplingFlow, FlowDistribution
 
-from ._contracts import AbstractRecognitionModel
-from ._flows import CouplingFlow, FlowDistribution
 from ._mixture import Mixture
-from ._networks import Activation
 
 _Generative = TypeVar("_Generative")
 

@@ -1,13 +1,15 @@
 """The inverse autoregressive flow of ONE vector."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb.models.networks import Activation, MaskedNetwork
+
 from ._flows import AbstractFlow, bounded, check_sizes
-from ._made import MaskedNetwork
-from ._networks import Activation
 
 # A gate's argument at the start, where s = sigmoid(3) = 0.95; and how far its network can move it. Its network's raw
 # output of zero must be near "pass through", or a new flow forgets its input (Kingma et al. 2016, section 4).
@@ -42,6 +44,7 @@ class InverseAutoregressiveFlow(AbstractFlow):
         [ 1.  -2.   0.5] True
     """
 
+    slow_inverse: ClassVar[bool] = True
     networks: tuple[MaskedNetwork, ...]
     latent_dim: int = eqx.field(static=True)
     context_dim: int = eqx.field(static=True)

@@ -1,0 +1,89 @@
+"""Which network: a spec, or any callable module of one's own."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from aevb.models._spec import Registry, Spec
+
+from ._mlp import MLP, Activation, Initialization
+
+# h = network(x) of ONE example, a vector: an Equinox module, so that its arrays are parameters.
+Network: TypeAlias = Callable[[Array], Array]
+
+
+class NetworkSpec(Spec, abc.ABC):
+    """A network, at both ends: the decoder's mirrors the encoder's."""
+
+    @property
+    def sizes(self) -> str:
+        """Of its layers, in few words."""
+        return self.kind
+
+    @abc.abstractmethod
+    def encoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> Network:
+        """The encoder's, of x of `in_size` numbers."""
+
+    @abc.abstractmethod
+    def decoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> Network:
+        """The decoder's, of z of `in_size` numbers."""
+
+
+@dataclass(frozen=True)
+class Mlp(NetworkSpec):
+    """A perceptron with hidden layers.
+
+    Args:
+        hidden: units of each hidden layer of the encoder; the decoder has them in reverse order. None: linear.
+        activation: of these layers, one of `ACTIVATIONS`.
+
+    Example:
+        >>> Mlp((64, 32)).decoder(2, key=jax.random.key(0))(jnp.zeros(2)).shape
+        (64,)
+    """
+
+    kind: ClassVar[str] = "mlp"
+    hidden: tuple[int, ...] = (256, 256)
+    activation: Activation = "tanh"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(
+            len(self.hidden) <= 1000 and all(1 <= units <= 10_000_000 for units in self.hidden),
+            "hidden",
+            "needs 1 to 10,000,000 units a layer, and at most 1,000 layers",
+        )
+
+    @property
+    def sizes(self) -> str:
+        """Units of the hidden layers, as 64-32."""
+        return "-".join(map(str, self.hidden))
+
+    def encoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> MLP:
+        """The encoder's."""
+        return MLP(in_size, self.hidden, self.activation, initialization, key=key)
+
+    def decoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> MLP:
+        """The decoder's, its layers in reverse order."""
+        return MLP(in_size, self.hidden[::-1], self.activation, initialization, key=key)
+
+
+NETWORKS: Registry[NetworkSpec] = Registry("network", Mlp)
+
+
+def out_size_of(network: Network, in_size: int) -> int:
+    """Length of h = network(x), by shapes alone.
+
+    Raises:
+        ValueError: h is not one vector.
+    """
+    h = eqx.filter_eval_shape(network, jnp.zeros(in_size))
+    if not isinstance(h, jax.ShapeDtypeStruct) or len(h.shape) != 1:
+        raise ValueError(f"a network must give one vector, of {in_size} numbers it gave {h}")
+    return h.shape[0]

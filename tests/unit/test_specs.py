@@ -1,0 +1,219 @@
+"""Choices as objects: what each spec builds, how it is written and read, and that no kind is told by its name."""
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import aevb
+from aevb import estimators, train
+from aevb.data import Values
+from aevb.errors import ConfigError, ModelFileError
+from aevb.models import (
+    LIKELIHOODS,
+    NETWORKS,
+    POSTERIORS,
+    PRIORS,
+    BernoulliLikelihood,
+    Decoder,
+    Encoder,
+    Iaf,
+    LaplaceLikelihood,
+    LocationScaleLikelihood,
+    Mlp,
+    Registry,
+    Spec,
+    StudentTLikelihood,
+    Vae,
+    choose_latents,
+)
+
+REGISTRIES = (NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS)
+ALL = [(registry, kind) for registry in REGISTRIES for kind in registry.kinds]
+D, J = 5, 3
+KEY = jax.random.key(0)
+
+
+def is_array(leaf) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def name(value) -> str:
+    return value.part if isinstance(value, Registry) else str(value)
+
+
+@pytest.mark.parametrize(("registry", "kind"), ALL, ids=name)
+def test_a_spec_is_a_plain_value_that_can_be_written_and_read(registry, kind):
+    spec = registry.make(kind)
+    again = registry.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec and hash(again) == hash(spec) and registry.holds(spec)
+    assert spec.to_dict()["kind"] == kind
+    assert dataclasses.fields(spec) == () or dataclasses.asdict(spec).keys() == spec.to_dict().keys() - {"kind"}
+    with pytest.raises(ConfigError, match=f"the {registry.part} '{kind}' has no option 'colour'"):
+        registry.make(kind, colour=1)
+    for field in dataclasses.fields(spec):
+        with pytest.raises(ConfigError, match=f"{field.name} of the {registry.part} '{kind}' must be"):
+            registry.make(kind, **{field.name: {}})
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=name)
+def test_a_kind_that_is_not_in_the_registry_is_refused_with_what_was_meant(registry):
+    kind = registry.kinds[0]
+    with pytest.raises(ConfigError, match=f"unknown {registry.part} '{kind}x'; did you mean '{kind}'"):
+        registry.from_dict({"kind": f"{kind}x"})
+    for content in ({}, [], {"kind": 3}, "mlp", None):
+        with pytest.raises(ConfigError, match="must be a table that names its kind"):
+            registry.from_dict(content)
+    with pytest.raises(ValueError, match=f"there is a {registry.part} '{kind}' already"):
+        registry.register(registry[kind])
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS.kinds)
+@pytest.mark.parametrize("posterior", ["gaussian", "full-covariance", "iaf", "coupling", "gamma"])
+def test_a_model_of_specs_is_written_read_and_built_again(likelihood, posterior):
+    q, p = choose_latents(POSTERIORS.make(posterior), None)
+    spec = Vae(D, J, Mlp((4,)), LIKELIHOODS.make(likelihood), q, p)
+    again = Vae.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec
+    shapes = [
+        {
+            jax.tree_util.keystr(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(m, is_array))
+        }
+        for m in (eqx.filter_eval_shape(s.build, key=KEY) for s in (spec, again))
+    ]
+    assert shapes[0] == shapes[1] and len(shapes[0]) >= 8
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS.kinds)
+def test_a_likelihood_is_one_distribution_over_x_and_begins_at_the_mean(kind):
+    spec = LIKELIHOODS.make(kind)
+    mean = np.linspace(0.2, 0.8, D)
+    decoder = Decoder(D, J, Mlp((4,)), spec, biases=spec.start(mean), key=KEY)
+    z = jnp.zeros(J)
+
+    def of(decoder, z):
+        p = decoder.likelihood(z)
+        x = p.sample(jax.random.key(1))
+        return p.mean, x, p.log_prob(x)
+
+    eager, jitted = of(decoder, z), eqx.filter_jit(of)(decoder, z)
+    if spec.values is not Values.LEVELS:  # its location is there; what falls beyond its edges moves its mean
+        np.testing.assert_allclose(eager[0], mean, rtol=2e-3)  # h = 0 at z = 0
+    for a, b in zip(eager, jitted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    many = jax.vmap(lambda z: of(decoder, z)[2])(jnp.zeros((3, J)))
+    np.testing.assert_allclose(many, np.full(3, eager[2]), rtol=1e-5)
+    assert eager[1].shape == (D,) and eager[2].shape == ()
+    assert spec.has_density == (spec.values in (Values.REAL, Values.UNIT))
+
+
+@pytest.mark.parametrize(
+    ("spec", "exact"),
+    [
+        (LaplaceLikelihood(min_scale=0.1), lambda x, loc, scale: scipy.stats.laplace.logpdf(x, loc, scale)),
+        (StudentTLikelihood(df=3.5, min_scale=0.1), lambda x, loc, scale: scipy.stats.t.logpdf(x, 3.5, loc, scale)),
+    ],
+)
+def test_densities_of_the_heavy_tailed_likelihoods(spec, exact, x64):
+    raw = {"loc": jnp.array([0.3, -2.0, 5.0]), "raw_scale": jnp.array([-1.0, 0.0, 4.0])}
+    x = np.array([0.0, 40.0, 5.5])
+    gaussian = LIKELIHOODS.make("gaussian", min_scale=0.1).distribution(raw)
+    scale = np.sqrt(np.asarray(gaussian.variance))  # which floor and raw outputs give there, too
+    found = spec.distribution(raw).log_prob(jnp.asarray(x))
+    np.testing.assert_allclose(found, exact(x, np.asarray(raw["loc"]), scale).sum(), rtol=1e-10)
+    assert found > gaussian.log_prob(jnp.asarray(x)) + 100  # what is 40 scales off
+
+
+def test_a_network_may_be_any_module():
+    class Doubled(eqx.Module):
+        weight: jax.Array
+
+        def __call__(self, x):
+            return jnp.tanh(self.weight @ jnp.concatenate([x, x]))
+
+    encoder = Encoder(D, J, Doubled(jnp.ones((7, 2 * D))), Iaf(steps=2, hidden=(6,)), key=KEY)
+    decoder = Decoder(D, J, Doubled(jnp.ones((7, 2 * J))), key=KEY)
+    assert encoder.maps["loc"].weight.shape == (7, J) and decoder.maps["logits"].weight.shape == (7, D)
+    estimate = estimators.SgvbA()(KEY, decoder, encoder, jnp.ones(D))
+    assert np.isfinite(estimate.bound)
+    with pytest.raises(ValueError, match="a network must give one vector"):
+        Encoder(D, J, lambda x: x[:, None], key=KEY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cauchy(LocationScaleLikelihood):
+    kind = "cauchy"
+    values = Values.REAL
+
+    def family(self, loc, scale):
+        return aevb.distributions.Cauchy(loc, scale)
+
+
+def test_a_spec_of_ones_own_goes_into_files_once_it_is_registered(tmp_path, monkeypatch):
+    spec = Vae(D, J, Mlp((4,)), Cauchy())
+    generative, _ = spec.build(key=KEY)
+    assert np.isfinite(generative.likelihood(jnp.zeros(J)).log_prob(jnp.ones(D)))
+    with pytest.raises(ConfigError, match=r"'cauchy' is one of your own.*LIKELIHOODS.register"):
+        spec.to_dict()
+    monkeypatch.setattr(LIKELIHOODS, "_makers", dict(LIKELIHOODS._makers))
+    assert LIKELIHOODS.register(Cauchy) is Cauchy
+    assert Vae.from_dict(spec.to_dict()) == spec
+
+
+def test_a_file_that_names_an_unknown_spec_is_refused(tmp_path):
+    from aevb._container import read_container, write_container
+
+    golden = Path(__file__).parents[1] / "golden" / "format3"
+    header, arrays = read_container(golden / "bernoulli_gaussian_normal.safetensors")
+    for part, kind in (("likelihood", "os.system"), ("network", "transformer"), ("posterior", "cauch")):
+        altered = json.loads(json.dumps(header))
+        altered["model"][part]["kind"] = kind
+        write_container(tmp_path / "altered", altered, arrays)
+        with pytest.raises(ModelFileError, match=f"unknown {part} '{kind}'"):
+            aevb.load(tmp_path / "altered")
+    assert ModelFileError.exit_code == 4
+
+
+# --- kinds are objects ------------------------------------------------------------------------------------------------
+
+ROOT = Path(aevb.__file__).parent
+# Where names become objects: configurations, estimators and optimisers by name, old files.
+BY_NAME = {"config.py", "estimators/_names.py", "train/_optimizers.py", "_old_formats.py"}
+KINDS = {
+    *(kind for registry in REGISTRIES for kind in registry.kinds), *estimators.ESTIMATORS, *train.OPTIMIZERS
+} - {"f", "normal", "score"}  # names of other things, too: a dtype, a family of distributions, a label  # fmt: skip
+
+
+def comparisons(source: str) -> list[str]:
+    """Comparisons of anything with the name of a kind."""
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare | ast.MatchValue))
+    return [
+        ast.unparse(node)
+        for node in nodes
+        if any(isinstance(part, ast.Constant) and part.value in KINDS for part in ast.walk(node))
+    ]
+
+
+def test_no_kind_is_told_by_its_name():
+    files = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
+    assert files.keys() >= BY_NAME
+    found = {file: comparisons(path.read_text()) for file, path in files.items() if file not in BY_NAME}
+    assert {file: told for file, told in found.items() if told} == {}
+
+
+@pytest.mark.parametrize("source", ["x == 'gaussian'", "x in ('iaf', 'y')", "match x:\n case 'vamp':\n  pass"])
+def test_a_comparison_with_a_name_would_be_seen(source):
+    assert comparisons(source)
+
+
+def test_the_base_of_specs_is_no_spec_itself():
+    assert not hasattr(Spec, "kind")
+    assert BernoulliLikelihood() != LaplaceLikelihood()
