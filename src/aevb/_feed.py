@@ -195,6 +195,9 @@ def in_chunks(fn: Any, rows: Rows) -> Any:
 
 
 def _as_arrays(rows: Any) -> Rows:
+    if isinstance(rows, Dataset):
+        return rows.rows.reshape(len(rows), *rows.event_shape)
+
     def array(leaf: Any) -> np.ndarray:
         values = np.asarray(leaf)
         if values.dtype.kind not in "biuf" or values.ndim < 1:

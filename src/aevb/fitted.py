@@ -14,7 +14,8 @@ from aevb._evaluation import NUM_SAMPLES, Evaluation, Latents, Method
 from aevb._evaluation import Purpose as Purpose
 from aevb._feed import AbstractTransform, DatasetFeed, Feed, in_chunks
 from aevb.config import Config
-from aevb.data import DataInfo, Preprocessing
+from aevb.data import DataInfo, Dataset, Preprocessing, Values
+from aevb.data import load as load_data
 from aevb.errors import ConfigError, UnavailableError
 from aevb.estimators import Estimate, SgvbB
 from aevb.models import (
@@ -145,6 +146,11 @@ class FittedModel:
         return None if self.spec is None else self.preprocessing.white
 
     @property
+    def values(self) -> Values | None:
+        """Which values the likelihood of a preset is for; None for a model of one's own."""
+        return None if self.spec is None else self.spec.likelihood.values
+
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """Names of a table's columns, if it had any."""
         return self.data.columns
@@ -189,7 +195,7 @@ class FittedModel:
             ValueError: z is not (N, J), or not finite.
             UnavailableError: the model has no `likelihood` of z alone.
         """
-        generative = self._in_two_parts("decode")
+        generative = self.in_two_parts("decode")
         if generative.is_conditional:
             raise UnavailableError(
                 f"x of {type(generative).__name__} depends on what is given, too: use reconstruct(rows), or "
@@ -208,7 +214,7 @@ class FittedModel:
 
     def reconstruct(self, rows: Any) -> Float[np.ndarray, "N *event_shape"]:
         """E[x | z] at the posterior mean of each row, as `decode` gives it. Deterministic."""
-        generative = self._in_two_parts("reconstruct")
+        generative = self.in_two_parts("reconstruct")
         if not generative.is_conditional:
             return self.decode(self.encode(rows).mean)
         x = self.feed.expected(self.feed.stored(rows))
@@ -252,7 +258,12 @@ class FittedModel:
         x = self.feed.restored(in_chunks(lambda part: sample_rows(self.generative, key, *part)[0], (index, given)))
         return np.rint(x).astype(np.uint8) if self.makes_levels else x
 
-    def _in_two_parts(self, verb: str) -> AbstractPriorLikelihood:
+    def in_two_parts(self, verb: str) -> AbstractPriorLikelihood:
+        """The generative model, if it tells p(x | z) and p(z) apart, as the verb needs.
+
+        Raises:
+            UnavailableError: it does not.
+        """
         if not isinstance(self.generative, AbstractPriorLikelihood):
             raise UnavailableError(
                 f"{verb} needs p(x | z), and {type(self.generative).__name__} has log p(x, z) in one piece; derive it "
@@ -306,7 +317,7 @@ class FittedModel:
             ConfigError: num_samples < 1, or both key and seed were given, or what was given is none.
             ValueError: the model has no likelihood, because it was fitted to grey pixels with a Bernoulli decoder.
         """
-        if self._is_grey:
+        if self.is_grey:
             raise ValueError(
                 "this model was fitted to grey pixels with a Bernoulli decoder: its objective is a cross-entropy and "
                 "there is no log p(x); fit with binarization='dynamic' to have one"
@@ -360,7 +371,7 @@ class FittedModel:
         if estimate.log_likelihood is not None:
             reconstruction = np.asarray(estimate.log_likelihood, np.float64) + self.log_jacobian
         log_likelihood = None
-        if num_samples and not self._is_grey:
+        if num_samples and not self.is_grey:
             log_likelihood = evaluate.mean(self._log_p(x, method, num_samples, self.evaluation_key(Purpose.IMPORTANCE)))
         return Evaluation(
             measures=self.measures,
@@ -397,6 +408,22 @@ class FittedModel:
         stored = self.feed.stored(rows)
         return stored, self.feed.fixed(stored, BINARIZATION_KEY if part == "held-out" else _TRAINING_KEY)
 
+    def observed(self, x: Rows) -> Any:
+        """What is observed of rows as the models see them: x itself, but in a conditional model."""
+        if isinstance(self.generative, AbstractPriorLikelihood) and self.generative.is_conditional:
+            split = self.generative.split
+            return jax.device_get(jax.vmap(lambda row: split(as_floats(row))[0])(x))
+        return x
+
+    def shown(self, stored: Any) -> Dataset | None:
+        """What is observed of stored rows as a data set, to be told and pictured; None where it is no single array."""
+        if isinstance(stored, Dataset):
+            return stored
+        observed = self.observed(self.feed.expected(stored))
+        if not isinstance(observed, np.ndarray):
+            return None
+        return load_data(self.feed.restored(observed))
+
     def elbo_of(self, x: Rows) -> tuple[Estimate, bool]:
         """The ELBO and its terms for rows as the models see them, with the evaluation's fixed noise, and whether the KL
         is in closed form. Log densities are of the data as the models see them.
@@ -424,12 +451,13 @@ class FittedModel:
         return method, samples
 
     @property
-    def _is_grey(self) -> bool:
+    def is_grey(self) -> bool:
+        """Whether the model has a cross-entropy of grey pixels and no likelihood."""
         return self.spec is not None and self.preprocessing.grey
 
     def _log_p(self, x: Rows, method: Method, num_samples: int, key: PRNGKeyArray) -> Float[np.ndarray, " N"]:
         if method == "quadrature":
-            generative = self._in_two_parts("quadrature")
+            generative = self.in_two_parts("quadrature")
             log_p = evaluate.quadrature_log_likelihood(generative, x, self.recognition).log_likelihood
         else:
             log_p = evaluate.log_likelihood(self.generative, self.encoder, x, key, num_samples=num_samples)

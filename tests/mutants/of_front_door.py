@@ -3,7 +3,8 @@
 (name, file below src/aevb, text there, its replacement, killer)
 """
 
-FIT, PLAN, SPLITS, FITTED = "_fit.py", "_plan.py", "_splits.py", "fitted.py"
+FIT, PLAN, SPLITS, FITTED, TRAINER = "_fit.py", "_plan.py", "_splits.py", "fitted.py", "_trainer.py"
+OWN = "unit/test_fit_model.py"
 TESTS = "unit/test_fit.py"
 
 BATCH = f"{TESTS}::test_a_default_batch_never_refuses_data"
@@ -34,8 +35,8 @@ MUTANTS = [
         "if False:",
         f"{TESTS}::test_a_guess_is_a_warning_and_naming_the_likelihood_ends_it",
     ),
-    ("the worst parameters are kept", FIT, "if bounds[-1] > self.best", "if bounds[-1] < self.best", STOPPING),
-    ("the last parameters are kept", FIT, "if waited == 0 or not config.early_stopping:", "if True:", STOPPING),
+    ("the worst parameters are kept", TRAINER, "0 if bound > self.best", "0 if bound < self.best", STOPPING),
+    ("the last parameters are kept", TRAINER, "if self.waited == 0 or not self.patience:", "if True:", STOPPING),
     (
         "numbers of the rows that chose are called held-out",
         FIT,
@@ -43,7 +44,7 @@ MUTANTS = [
         "None",
         f"{TESTS}::test_what_was_selected_on_is_recorded",
     ),
-    ("a skipped epoch has an ELBO", FIT, "math.isfinite(value) else None", "value is not None else None", SKIPPED),
+    ("a skipped epoch has an ELBO", TRAINER, "math.isfinite(value) else None", "value is not None else None", SKIPPED),
     (
         "the decoder starts at the mean and not at its logit",
         "models/likelihoods/_spec.py",
@@ -60,14 +61,14 @@ MUTANTS = [
     ),
     (
         "samples share their noise",
-        FITTED,
-        "generative.sample(jax.random.fold_in(key, i))",
-        "generative.sample(jax.random.fold_in(key, 0 * i))",
+        "_verbs.py",
+        "generative.sample(jax.random.fold_in(key, i)",
+        "generative.sample(jax.random.fold_in(key, 0 * i)",
         SHAPES,
     ),
     (
         "decoded images stay in [0, 1]",
-        FITTED,
+        "_feed.py",
         "return self.preprocessing.inverse(x).reshape",
         "return x.reshape",
         SHAPES,
@@ -85,5 +86,47 @@ MUTANTS = [
         'if header["format"] == 1:',
         "if False:",
         f"{TESTS}::test_a_file_with_the_old_name_is_read_with_the_new_one",
+    ),
+    (
+        "what is given is another sample's",
+        "_verbs.py",
+        "*as_floats(given))\n        return",
+        "*as_floats(jax.tree.map(jax.numpy.zeros_like, given)))\n        return",
+        f"{OWN}::test_a_conditional_model_is_sampled_given_what_is_given",
+    ),
+    (
+        "a transform's units are not in the densities",
+        "_feed.py",
+        "return float(self.transform.log_jacobian())",
+        "return 0.0",
+        f"{OWN}::test_a_transform_changes_units_and_nothing_else",
+    ),
+    (
+        "samples are not brought back by the transform",
+        "_feed.py",
+        "return np.asarray(self.transform.inverse(x))",
+        "return np.asarray(x)",
+        f"{OWN}::test_a_transform_changes_units_and_nothing_else",
+    ),
+    (
+        "rows of another form are taken",
+        "_feed.py",
+        "if (form := _form_of(rows)) != self.form:",
+        "if (form := _form_of(rows)) is None:",
+        f"{OWN}::test_a_conditional_model_is_sampled_given_what_is_given",
+    ),
+    (
+        "a file's arrays are read by another model",
+        "modelfile.py",
+        "if arrays[name].shape != leaf.shape or not good:",
+        "if not good:",
+        f"{OWN}::test_a_model_of_ones_own_is_saved_and_read_back",
+    ),
+    (
+        "a file names a spec that nobody registered",
+        "models/_spec.py",
+        "if kind in self._makers:\n            return self._makers[kind]",
+        "if kind or self._makers:\n            return next(iter(self._makers.values()))",
+        "unit/test_specs.py::test_a_file_that_names_an_unknown_spec_is_refused",
     ),
 ]

@@ -157,9 +157,9 @@ MUTANTS = [
     ),
     (
         "the KL has a unit",
-        "_fit.py",
-        "terms = (bound + self.units, reconstruction + self.units, kl)",
-        "terms = (bound + self.units, reconstruction + self.units, kl + self.units)",
+        "_trainer.py",
+        "told[self.kl] = terms.kl",
+        "told[self.kl] = terms.kl + self.units",
         f"{REPORTS}::test_log_densities_are_in_the_datas_own_units",
     ),
     (

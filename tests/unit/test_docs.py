@@ -6,7 +6,9 @@ import pkgutil
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import aevb
@@ -51,10 +53,35 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {p.name for p in tmp_path.iterdir()} == {"digits.safetensors", "latents.png"}
 
 
-def test_own_model_learns_the_planted_factors() -> None:
-    log_p, error = runpy.run_path(str(ROOT / "examples" / "own_model.py"))["main"](num_epochs=20)
+def example(name: str, out: Path, **options: int) -> Any:
+    """Run the example, of under 90 lines: it fits, evaluates, writes its page, saves and loads."""
+    path = ROOT / "examples" / f"{name}.py"
+    assert len(path.read_text().splitlines()) < 90
+    found = runpy.run_path(str(path))["main"](**options, out=out)
+    assert {p.name for p in out.iterdir()} >= {"index.html", "evaluation.json", "model.safetensors"}
+    return found
+
+
+def test_own_model_learns_the_planted_factors(tmp_path: Path) -> None:
+    log_p, error = example("own_model", tmp_path, epochs=20)
     assert error < 0.1
     assert log_p.standard_error < 0.1
+
+
+def test_digits_of_a_label_look_like_its_label(tmp_path: Path) -> None:
+    fitted, digits = example("conditional_vae", tmp_path, epochs=8, num_rows=6000, num_test=60)
+    assert digits.shape == (40, 784) and set(np.unique(digits)) == {0.0, 1.0}
+    ink = digits.reshape(10, 4, 784).mean(axis=(1, 2))
+    assert ink[1] < 0.8 * ink[0]  # a one has less of it than a nought
+    assert fitted.history[-1]["train_elbo"] > fitted.history[0]["train_elbo"] + 5
+
+
+@pytest.mark.slow  # a minute and more: XLA's convolutions on a CPU
+def test_a_convolutional_network_goes_through_the_whole_door(tmp_path: Path) -> None:
+    fitted, report = example("conv_vae", tmp_path, epochs=1, num_rows=200, num_test=20)
+    assert report.event_shape == (28, 28) and report.content["data"]["event_shape"] == [28, 28]
+    assert fitted.reconstruct(np.zeros((2, 28, 28), np.uint8)).max() <= 255.0
+    assert (tmp_path / "lowest_rows.png").exists()
 
 
 def test_keras_notebook_example_is_under_30_lines() -> None:

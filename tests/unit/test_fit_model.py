@@ -1,6 +1,7 @@
 """Models and algorithms of one's own through the front door: every verb, saving, and what is refused."""
 
 import dataclasses
+import html
 import json
 
 import equinox as eqx
@@ -17,6 +18,7 @@ from aevb.distributions import MultivariateNormal, Normal, positive_scale
 from aevb.errors import ConfigError, DataError, ModelFileError, UnavailableError
 from aevb.estimators import Iwae, SgvbA, SgvbB
 from aevb.models import MLP, AbstractGenerativeModel, AbstractPriorLikelihood, AbstractRecognitionModel, Linear
+from aevb.reports import ReportSettings, compare, make_report, save_report
 
 D, J, C, NOISE = 4, 2, 3, 0.5
 RNG = np.random.default_rng(0)
@@ -352,3 +354,48 @@ def test_ctrl_c_and_progress_are_as_in_fit():
     given = aevb.fit_model((factors(), encoder()), PLAIN[:200], **QUICK, validation=PLAIN[200:], test=PLAIN[:50])
     assert given.result["train_rows"] == 200 and given.result["held_out"] == "test"
     assert eqx.tree_equal(given.config, given.config)
+
+
+# --- reports and comparisons ------------------------------------------------------------------------------------------
+
+
+def test_a_report_page_of_a_conditional_model(of_labels, tmp_path):
+    train_part = {name: part[:200] for name, part in ROWS.items()}
+    held_out = {name: part[200:] for name, part in ROWS.items()}
+    report = make_report(of_labels, held_out, train_rows=train_part, settings=ReportSettings("is", 50))
+    content = report.content
+    assert content["num_rows"] == 100 and content["num_rows_in_training"] == 0
+    found = of_labels.evaluate(held_out)
+    assert content["elbo"]["mean"] == pytest.approx(found.bound.value, abs=1e-6)
+    assert content["latent"]["aggregate_kl"] is None
+    told = " ".join(str(section) for section in content["sections"])
+    assert "D_KL(q(z | x) || p(z | given))" in told and "--" not in told
+    assert content["gaps"]["num_rows"] == 50 and "Rows checked: 50, drawn at random from 100." in told
+    assert "misfit" in told.lower() or "not reproduced" in told
+    paths = save_report(report, tmp_path, "of labels")
+    page = html.unescape(next(p for p in paths if p.suffix == ".html").read_text(encoding="utf-8"))
+    assert "rows as they are given to a model of one's own" in page
+    assert {path.name for path in paths} >= {"evaluation.json", "rows.csv"}
+
+
+@pytest.mark.parametrize("pair", [lambda: (JointOnly(factors()), encoder()), lambda: (factors(), encoder())])
+def test_a_report_of_what_a_model_has(pair, tmp_path):
+    fitted = aevb.fit_model(pair(), PLAIN, **QUICK)
+    report = make_report(fitted, PLAIN[:60], settings=ReportSettings("is", 50))
+    save_report(report, tmp_path, "own")
+    in_parts = hasattr(fitted.generative, "prior")
+    assert (report.content["kl"] is None) != in_parts
+    assert ("left_out" in report.content["latent"]) != in_parts
+    assert report.lowest_rows.shape == (len(report.content["lowest_rows"]), D)
+
+
+def test_models_of_ones_own_are_compared_with_presets(plain):
+    preset = aevb.fit(PLAIN, latent_dim=2, hidden=(4,), epochs=1, evaluation_samples=0)
+    lines, _ = compare([("own", plain), ("preset", preset)], PLAIN)
+    assert lines[0].method == lines[1].method == "quadrature"
+    assert lines[0].log_p.value == pytest.approx(plain.evaluate(PLAIN).log_likelihood.value, abs=1e-3)
+    assert lines[1].log_p_difference.value == pytest.approx(lines[1].log_p.value - lines[0].log_p.value, abs=1e-6)
+    bits = (PLAIN > 0).astype(np.uint8)
+    binary = aevb.fit(bits, latent_dim=2, hidden=(4,), epochs=1, evaluation_samples=0)
+    with pytest.raises(ConfigError, match="cannot be compared"):
+        compare([("own", plain), ("preset", binary)], PLAIN)

@@ -3,12 +3,24 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aevb import evaluate
-from aevb.data import Values, columns_of_one_value
+from aevb.data import Values, columns_of_one_value, is_binary
 from aevb.errors import ConfigError, DataError
 from aevb.fitted import FittedModel, Purpose
+from aevb.models import (
+    AbstractPriorLikelihood,
+    Rows,
+    as_floats,
+    given_of,
+    likelihood_given,
+    num_rows_of,
+    prior_of,
+    take,
+)
 
 from ._facts import data_kind
 from ._log_p import LogP, log_p_of_rows
@@ -67,7 +79,7 @@ def compare(
     _check_pairs(models)
     if len(models) < 2:
         raise ConfigError(f"a comparison needs two runs or more, got {len(models)}")
-    kinds = {name: _kind(model) for name, model in models}
+    kinds = {name: _kind(model, rows) for name, model in models}
     first = models[0][0]
     for name, kind in kinds.items():
         if kind != kinds[first]:
@@ -78,16 +90,18 @@ def compare(
     table: list[tuple[np.ndarray, np.ndarray | None, str, int, float | None]] = []
     fingerprint = ""
     for name, model in models:
-        dataset, x = model.prepare(rows)
-        if fingerprint and dataset.fingerprint != fingerprint:
+        stored, x = model.prepare(rows)
+        dataset = model.shown(stored)
+        found_print = model.feed.info(stored).fingerprint if dataset is None else dataset.fingerprint
+        if fingerprint and found_print != fingerprint:
             raise DataError(f"{name} was given other rows than {first}")
-        fingerprint = dataset.fingerprint
+        fingerprint = found_print
         bound = model.elbo_of(x)[0].bound
         log_p, method, in_doubt, error = None, "elbo", 0, None
-        if num_samples and not model.preprocessing.grey:
+        if num_samples and not model.is_grey:
             exact = evaluate.has_quadrature(model.generative)
             settings = ReportSettings("quadrature") if exact else ReportSettings("is", num_samples)
-            settings = settings.resolved(len(x), quadrature=exact)
+            settings = settings.resolved(num_rows_of(x), quadrature=exact)
             method = settings.method
             key = model.evaluation_key(Purpose.IMPORTANCE)
             per_row = log_p_of_rows(model, x, key, settings, unfinished=Unfinished(None))
@@ -96,8 +110,8 @@ def compare(
             if exact and np.isfinite(found.error).all():
                 error = float(np.mean(found.error, dtype=np.float64))
         table.append((np.asarray(bound, np.float64) + model.log_jacobian, log_p, method, in_doubt, error))
-    real = [model.preset.likelihood.values is Values.REAL for _, model in models]
-    of_one_value = columns_of_one_value(dataset) if any(real) else ()
+    real = [model.values is Values.REAL for _, model in models]
+    of_one_value = columns_of_one_value(dataset) if any(real) and dataset is not None else ()
     lines = []
     for (name, model), (own, log_p, method, in_doubt, error), is_real in zip(models, table, real, strict=True):
         reference_bound, reference = table[0][:2]
@@ -131,11 +145,31 @@ def _check_pairs(models: Any) -> None:
             raise ConfigError(f"{expected}, but number {place} is of type {found}")
 
 
-def _kind(model: FittedModel) -> str:
+def _kind(model: FittedModel, rows: Any) -> str:
     """What a model's numbers are about: such models alone can be compared."""
-    values = model.preset.likelihood.values
+    values = model.values
+    if values is None and _is_discrete(model, model.prepare(rows)[1]):
+        shown = model.shown(model.feed.stored(rows))
+        static = shown is not None and is_binary(shown.rows)
+        return "binary as they are (static)" if static else "probabilities of a model of one's own"
     if values is Values.BINARY:
         return data_kind(model)
     if values is Values.LEVELS:
         return "probabilities of levels"
     return "densities of the data"  # in the data's own units, whatever the scaling
+
+
+def _is_discrete(model: FittedModel, x: Rows) -> bool:
+    """Whether p(x | z) gives probabilities, by shapes alone; a model in one piece does not say."""
+    generative = model.generative
+    if not isinstance(generative, AbstractPriorLikelihood):
+        return False
+    found: list[bool] = []
+
+    def ask() -> None:
+        row = as_floats(take(x, 0))
+        z = jnp.zeros(prior_of(generative, row).event_shape)
+        found.append(bool(likelihood_given(generative, z, *given_of(generative, row)).support.is_discrete))
+
+    jax.eval_shape(ask)
+    return found[0]

@@ -1,17 +1,26 @@
 """The diagnostics of a fitted model, one function each: what it found, in plain words, and what is pictured."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from aevb import evaluate
 from aevb.errors import UnavailableError
 from aevb.fitted import FittedModel, Purpose
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel
+from aevb.models import (
+    AbstractGenerativeModel,
+    AbstractRecognitionModel,
+    Rows,
+    as_floats,
+    given_of,
+    num_rows_of,
+    take,
+)
 
 from . import _units
 from ._log_p import LogP, Progress
@@ -22,6 +31,8 @@ LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
 SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
 
+_NO_FLAGS = re.compile(r" \(--[^)]*\)")
+
 # Of the gaps: log densities, which have units; the gaps are differences of these.
 _DENSITIES = ("elbo", "optimised_elbo", "log_likelihood")
 
@@ -30,18 +41,29 @@ class Subject(NamedTuple):
     """What is diagnosed."""
 
     fitted: FittedModel
-    x: np.ndarray  # held-out rows as the models see them, (N, D)
-    stored: np.ndarray  # and as they are stored, (N, D)
+    x: Rows  # held-out rows as the models see them, (N, D) of a preset
+    stored: np.ndarray | None  # and what is observed of them as it is stored, (N, D); None: no single array
     chosen: np.ndarray  # of those that log p(x) was estimated on, (M,)
     log_p: LogP | None  # of these
-    train: np.ndarray | None  # training rows as the models see them
+    train: Rows | None  # training rows as the models see them
     trained_on: np.ndarray | None = None  # (N,), which of the held-out rows the model was trained on after all
     repeated: float = 0.0  # share of the training rows that equal another one
 
     @property
     def told(self) -> np.ndarray:
-        """(N, D), the held-out rows in the units of the report."""
+        """(N, D), the held-out rows in the units of the report.
+
+        Raises:
+            UnavailableError: what is observed of a row is no single array.
+        """
+        if self.stored is None:
+            raise UnavailableError("what is observed of a row is no single array of numbers")
         return _units.told(self.fitted, self.stored, self.x)
+
+    def flat(self, x: Rows) -> np.ndarray:
+        """What is observed of rows as the models see them, (N, D)."""
+        observed = self.fitted.observed(x)
+        return np.asarray(observed).reshape(len(observed), -1)
 
     @property
     def models(self) -> tuple[AbstractGenerativeModel, AbstractRecognitionModel]:
@@ -75,7 +97,7 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
     No other error is an answer: one of a user's own model is raised.
     """
     stages: dict[str, Callable[[Subject], Finding]] = {"latent": _latent}
-    if not subject.fitted.preprocessing.grey:  # without a likelihood there is no model of the data to hold against them
+    if not subject.fitted.is_grey:  # without a likelihood there is no model of the data to hold against them
         stages |= {
             "gaps": _gaps,
             "calibration": _calibration,
@@ -85,7 +107,10 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
     for done, (name, stage) in enumerate(stages.items()):
         on_progress(name, done, len(stages))
         try:
-            yield name, stage(subject)
+            found = stage(subject)
+            if subject.fitted.spec is None:  # a model of one's own has no flags that it could be given
+                found = found._replace(advice=_NO_FLAGS.sub("", found.advice).replace("--", ""))
+            yield name, found
         except UnavailableError as error:
             yield name, Finding({"left_out": str(error)}, f"No {name} check.", f"The reason: {error}.", {})
     on_progress("diagnostics", len(stages), len(stages))
@@ -95,16 +120,17 @@ def _latent(subject: Subject) -> Finding:
     _at_least_two(subject.x)
     key = subject.fitted.evaluation_key(Purpose.LATENT)
     # An inverse autoregressive flow needs J passes for each of the N^2 densities.
-    num_aggregate = 500 if subject.fitted.preset.posterior.slow_density else 2000
-    rows = _drawn(subject, np.arange(len(subject.x)), LATENT_ROWS)
-    d = evaluate.latent_diagnostics(*subject.models, subject.x[rows], key, num_aggregate=num_aggregate)
-    verdict = _told_how_drawn(evaluate.collapse_verdict(d), len(rows), len(subject.x))
+    spec, num_rows = subject.fitted.spec, num_rows_of(subject.x)
+    num_aggregate = 500 if spec is not None and spec.posterior.slow_density else 2000
+    rows = _drawn(subject, np.arange(num_rows), LATENT_ROWS)
+    d = evaluate.latent_diagnostics(*subject.models, take(subject.x, rows), key, num_aggregate=num_aggregate)
+    verdict = _told_how_drawn(evaluate.collapse_verdict(d), len(rows), num_rows)
     return Finding.of(d.to_dict(), verdict, {"latent": d})
 
 
 def _gaps(subject: Subject) -> Finding:
     picked = _drawn(subject, np.arange(len(subject.chosen)), GAP_ROWS)
-    rows = subject.x[subject.chosen[picked]]
+    rows = take(subject.x, subject.chosen[picked])
     key = subject.fitted.evaluation_key(Purpose.GAPS)
     # Which log p(x) is taken is decided before any value is known: the larger of two noisy ones would be too high.
     if subject.log_p is None:
@@ -118,17 +144,16 @@ def _gaps(subject: Subject) -> Finding:
         )
     in_doubt = log_p.in_doubt
     content: dict[str, Any] = {
-        "num_rows": len(rows),
+        "num_rows": len(picked),
         "log_p": {"method": words, "rows_in_doubt": int(np.sum(in_doubt)), **_trust(log_p.per_row)},
     }
     for family, found in gaps.items():
         units = found._replace(**{name: getattr(found, name) + subject.fitted.log_jacobian for name in _DENSITIES})
         content[family] = {name: value.to_dict() for name, value in units.means._asdict().items()}
-    q = subject.fitted.preset.posterior
-    verdict = evaluate.gaps_verdict(
-        gaps, q.gaussian_family, has_flow=q.has_flow, in_doubt=in_doubt, lower_bound=log_p.method in LOW
-    )
-    return Finding.of(content, _told_how_drawn(verdict, len(rows), len(subject.chosen)), {})
+    q = None if subject.fitted.spec is None else subject.fitted.spec.posterior
+    own, has_flow = (None, False) if q is None else (q.gaussian_family, q.has_flow)
+    verdict = evaluate.gaps_verdict(gaps, own, has_flow=has_flow, in_doubt=in_doubt, lower_bound=log_p.method in LOW)
+    return Finding.of(content, _told_how_drawn(verdict, len(picked), len(subject.chosen)), {})
 
 
 def _own_log_p(full: evaluate.InferenceGaps) -> LogP:
@@ -153,7 +178,7 @@ def _trust(per_row: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def _calibration(subject: Subject) -> Finding:
     key = subject.fitted.evaluation_key(Purpose.CALIBRATION)
-    found = evaluate.simulation_based_calibration(*subject.models, key, num_simulations=SIMULATIONS)
+    found = evaluate.simulation_based_calibration(*subject.models, key, like=subject.x, num_simulations=SIMULATIONS)
     return Finding.of(found.to_dict(), evaluate.calibration_verdict(found), {"calibration": found})
 
 
@@ -162,7 +187,7 @@ def _predictive(subject: Subject) -> Finding:
     rows = _drawn(subject, subject.chosen, PREDICTIVE_ROWS)
     check = evaluate.posterior_predictive_check(
         *subject.models,
-        subject.x[rows],
+        take(subject.x, rows),
         key,
         stored=subject.told[rows],
         inverse=lambda x: _units.made(subject.fitted, x),
@@ -175,7 +200,8 @@ def _predictive(subject: Subject) -> Finding:
 def _generation(subject: Subject) -> Finding:
     _at_least_two(subject.x)
     keys = jax.random.split(subject.fitted.evaluation_key(Purpose.GENERATION), GENERATED)
-    samples = np.asarray(_ancestral(subject.fitted.generative, keys))
+    like = take(subject.x, np.arange(GENERATED) % num_rows_of(subject.x))
+    samples = subject.flat(_ancestral(subject.fitted.generative, keys, like))
     broken = np.count_nonzero(~np.isfinite(samples.reshape(len(samples), -1)).all(axis=1))
     if broken:
         raise UnavailableError(f"{broken} of {len(samples):,} samples of the model hold a value that is not finite")
@@ -194,17 +220,18 @@ def _generation(subject: Subject) -> Finding:
 
 
 def _copies(
-    subject: Subject, samples: np.ndarray, train: np.ndarray, content: dict[str, Any]
+    subject: Subject, samples: np.ndarray, train: Rows, content: dict[str, Any]
 ) -> tuple[evaluate.Verdict, np.ndarray]:
     """Held against held-out rows that the model was not trained on; where these are few, others fill up.
 
     Rows that were trained on are known by being equal to a training row. Where rows repeat by themselves, that leaves
     out new ones, too, and among the samples none: the two would differ without a copy.
     """
-    known = np.zeros(len(subject.x), bool) if subject.trained_on is None else subject.trained_on
+    known = np.zeros(num_rows_of(subject.x), bool) if subject.trained_on is None else subject.trained_on
     new = _drawn(subject, np.flatnonzero(~known), COMPARED)
     held_out = np.concatenate([new, _drawn(subject, np.flatnonzero(known), COMPARED - len(new))])
-    near = evaluate.nearest_rows(samples[:COMPARED], train, held_out=subject.x[held_out])
+    train = subject.flat(train)
+    near = evaluate.nearest_rows(samples[:COMPARED], train, held_out=subject.flat(take(subject.x, held_out)))
     try:
         if subject.repeated > 0 and known.any():
             raise UnavailableError("the model was trained on some of these rows, and which cannot be told: rows repeat")
@@ -237,11 +264,16 @@ def _told_in_units(subject: Subject, verdict: evaluate.Verdict) -> evaluate.Verd
     return verdict._replace(details=f"{verdict.details} {_units.BINARISED}")
 
 
-def _at_least_two(x: np.ndarray) -> None:
-    if len(x) < 2:
-        raise UnavailableError(f"a spread over rows needs 2 rows or more, and there is {len(x)}")
+def _at_least_two(x: Rows) -> None:
+    if num_rows_of(x) < 2:
+        raise UnavailableError(f"a spread over rows needs 2 rows or more, and there is {num_rows_of(x)}")
 
 
 @eqx.filter_jit
-def _ancestral(generative: AbstractGenerativeModel, keys: PRNGKeyArray) -> Array:
-    return jax.vmap(lambda key: generative.sample(key)[0])(keys)
+def _ancestral(generative: AbstractGenerativeModel, keys: PRNGKeyArray, like: Rows) -> Rows:
+    """Samples of x, given what these rows are given."""
+
+    def of(key: PRNGKeyArray, row: Any) -> Any:
+        return generative.sample(key, *given_of(generative, as_floats(row)))[0]
+
+    return jax.vmap(of)(keys, like)

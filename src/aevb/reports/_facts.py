@@ -13,6 +13,8 @@ from aevb.fitted import FittedModel
 
 def data_kind(fitted: FittedModel) -> str:
     """What the numbers are about. Results on different kinds are results on different data sets."""
+    if fitted.spec is None:
+        return "rows as they are given to a model of one's own"
     p = fitted.preprocessing
     if p.grey:
         return "grey pixels: a cross-entropy, not a likelihood"

@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 from aevb import evaluate
 from aevb.errors import OutputError
 from aevb.fitted import FittedModel
+from aevb.models import Rows, num_rows_of, take
 
 from ._settings import ReportSettings
 from ._unfinished import Unfinished, digest_of
@@ -86,7 +87,7 @@ class LogP(NamedTuple):
 
 def log_p_of_rows(
     fitted: FittedModel,
-    x: np.ndarray,
+    x: Rows,
     key: PRNGKeyArray,
     settings: ReportSettings,
     *,
@@ -113,32 +114,35 @@ def log_p_of_rows(
     digest = digest_of(fitted, x, key, settings)
     parts = [kept] if (kept := unfinished.read(digest)) else []
     done = sum(len(next(iter(part.values()))) for part in parts)
-    on_progress("log p(x)", done, len(x))
-    while done < len(x):
-        rows = x[done : done + block]
+    num_rows = num_rows_of(x)
+    on_progress("log p(x)", done, num_rows)
+    while done < num_rows:
+        rows = take(x, slice(done, done + block))
+        size = num_rows_of(rows)
         # The last block is filled up, or its shape would be compiled anew.
         fill = done and settings.method != "quadrature"
-        filled = np.concatenate([rows, np.repeat(rows[-1:], block - len(rows), axis=0)]) if fill else rows
+        filled = take(rows, np.minimum(np.arange(block), size - 1)) if fill else rows
         found = _method(fitted, filled, key, settings, done)
-        parts.append({name: values[: len(rows)] for name, values in found.items()})
-        done += len(rows)
+        parts.append({name: values[:size] for name, values in found.items()})
+        done += size
         try:
             unfinished.keep(digest, _joined(parts))
         except OutputError:
-            if done < len(x):  # else all is done and can be shown
+            if done < num_rows:  # else all is done and can be shown
                 raise
-        on_progress("log p(x)", done, len(x))
+        on_progress("log p(x)", done, num_rows)
     return _joined(parts)
 
 
 def _method(
-    fitted: FittedModel, x: np.ndarray, key: PRNGKeyArray, settings: ReportSettings, first_row: int
+    fitted: FittedModel, x: Rows, key: PRNGKeyArray, settings: ReportSettings, first_row: int
 ) -> dict[str, np.ndarray]:
     models = (fitted.generative, fitted.encoder)
     assert settings.num_samples is not None
     found: Any
     if settings.method == "quadrature":
-        return dict(evaluate.quadrature_log_likelihood(fitted.generative, x, fitted.encoder)._asdict())
+        generative = fitted.in_two_parts("quadrature")
+        return dict(evaluate.quadrature_log_likelihood(generative, x, fitted.encoder)._asdict())
     if settings.method == "is":
         found = evaluate.importance_sampling(*models, x, key, num_samples=settings.num_samples, first_row=first_row)
         names = ("log_likelihood", "standard_error", "effective_sample_size", "khat")

@@ -10,7 +10,6 @@ import numpy as np
 
 from aevb import evaluate
 from aevb.data import (
-    DataInfo,
     Dataset,
     Values,
     columns_of_one_value,
@@ -21,7 +20,7 @@ from aevb.data import (
 from aevb.data import load as load_data
 from aevb.errors import ConfigError, OutputError, UnavailableError
 from aevb.fitted import FittedModel, Purpose
-from aevb.models import LocationScaleLikelihood
+from aevb.models import LocationScaleLikelihood, Rows, num_rows_of, take
 from aevb.plots import is_dark
 
 from ._diagnose import Finding, Subject, diagnose
@@ -109,74 +108,75 @@ def make_report(
         >>> report.content["num_rows"], sorted(report.per_row)
         (64, ['error', 'log_likelihood'])
     """
-    dataset, x = fitted.prepare(rows)
-    train_set = None if train_rows is None else load_data(train_rows)
-    settings = _applicable(settings or ReportSettings(), fitted, len(dataset))
+    stored, x = fitted.prepare(rows)
+    dataset, num_rows = fitted.shown(stored), num_rows_of(x)
+    train_set = None if train_rows is None else _shown_of_training(fitted, train_rows)
+    settings = _applicable(settings or ReportSettings(), fitted, num_rows)
     kept = Unfinished(unfinished)
     units = fitted.log_jacobian
     on_progress("ELBO", 0, 1)
     estimate, kl_is_exact = fitted.elbo_of(x)
-    assert estimate.log_likelihood is not None
-    assert estimate.kl is not None
     on_progress("ELBO", 1, 1)
     bound, reconstruction, kl = fitted.measures
     elbo = np.asarray(estimate.bound, np.float64) + units
-    known = None if train_set is None else rows_found_in(dataset, train_set)
+    known = None if train_set is None or dataset is None else rows_found_in(dataset, train_set)
     repeated = None if train_set is None else share_repeated(train_set)
     content: dict[str, Any] = {
         "part": part,
-        "num_rows": len(dataset),
+        "num_rows": num_rows,
         "num_rows_in_training": None if known is None else int(known.sum()),
         "share_repeated_in_training": repeated,
         "unit": "nats per example",
-        "data": dataclasses.asdict(DataInfo.of(dataset)),
+        "data": dataclasses.asdict(fitted.feed.info(stored)),
         "data_kind": data_kind(fitted),
-        "binarization": fitted.preprocessing.binarization,
-        "scaling": fitted.preprocessing.scaling,
+        "binarization": "none" if fitted.spec is None else fitted.preprocessing.binarization,
+        "scaling": "none" if fitted.spec is None else fitted.preprocessing.scaling,
         "log_jacobian": units,
         "settings": settings.to_dict(),
         "versions": versions(fitted),
         bound: evaluate.mean(elbo).to_dict(),
-        reconstruction: evaluate.mean(np.asarray(estimate.log_likelihood, np.float64) + units).to_dict(),
-        kl: evaluate.mean(estimate.kl).to_dict(),
+        reconstruction: _mean_of(estimate.log_likelihood, units),
+        kl: _mean_of(estimate.kl, 0.0),
         "kl_is_exact": kl_is_exact,
     }
-    index = _chosen(fitted, settings, len(dataset))
+    index = _chosen(fitted, settings, num_rows)
     per_row: dict[str, np.ndarray] = {}
     log_p = as_seen = None
     if settings.method != "elbo":
         key = fitted.evaluation_key(Purpose.IMPORTANCE if settings.method == "is" else Purpose.CHAINS)
         try:
-            per_row = log_p_of_rows(fitted, x[index], key, settings, unfinished=kept, on_progress=on_progress)
+            per_row = log_p_of_rows(fitted, take(x, index), key, settings, unfinished=kept, on_progress=on_progress)
         except UnavailableError as error:
             raise ConfigError(f"method {settings.method} cannot be used with this model: {error}") from None
         as_seen = LogP(settings.method, settings.num_samples or 0, per_row)  # of x as the models see it
         log_p = as_seen.shifted(units)
         per_row = dict(log_p.per_row)
         content[KEYS[settings.method]] = log_p.to_dict()
-        if len(index) < len(dataset):  # the two are never set beside each other without a word
+        if len(index) < num_rows:  # the two are never set beside each other without a word
             content["elbo_of_these_rows"] = {**evaluate.mean(elbo[index]).to_dict(), "num_rows": len(index)}
         if settings.method == "ais" and settings.num_simulated:
-            content["bidirectional_gap"] = _bidirectional_gap(fitted, settings, kept, on_progress)
+            content["bidirectional_gap"] = _bidirectional_gap(fitted, x, settings, kept, on_progress)
     score, scored = (per_row["log_likelihood"], index) if per_row else (elbo, np.arange(len(elbo)))
     order = np.argsort(score, kind="stable")[:LOWEST]
-    numbers = np.arange(len(dataset)) if dataset.row_numbers is None else dataset.row_numbers
+    own = None if dataset is None else dataset.row_numbers
+    numbers = np.arange(num_rows) if own is None else own
     lowest = scored[order]
     content["lowest_rows"] = [
         {"row": int(numbers[i]), "nats": float(nats)} for i, nats in zip(lowest, score[order], strict=True)
     ]
-    train = None if train_set is None else fitted.prepare(train_set, part="training")[1]
+    train = None if train_set is None else fitted.prepare(train_rows, part="training")[1]
     better = None
-    if train is not None and (yardstick := _independent_columns(fitted, train, x[scored])) is not None:
+    if train is not None and (yardstick := _independent_columns(fitted, train, take(x, scored))) is not None:
         better = score - yardstick
         content["over_independent_columns"] = evaluate.mean(better).to_dict()
     if known is not None and repeated is not None and not more_than_by_chance(int(known.sum()), len(known), repeated):
         known = None  # new rows, of which some equal a training row as they equal each other
-    subject = Subject(fitted, x, dataset.rows, index, as_seen, train, known, repeated or 0.0)
+    as_stored = None if dataset is None else dataset.rows
+    subject = Subject(fitted, x, as_stored, index, as_seen, train, known, repeated or 0.0)
     findings = _findings(subject, settings, on_progress)
-    gaussian = fitted.preset.likelihood.values is Values.REAL
+    gaussian = fitted.values is Values.REAL
     content |= {name: finding.content for name, finding in findings.items()}
-    of_one_value = columns_of_one_value(dataset) if gaussian else ()
+    of_one_value = columns_of_one_value(dataset) if gaussian and dataset is not None else ()
     scores = Scores(content, settings, elbo[index], log_p, better, gaussian, of_one_value)
     answers, sections = _words(fitted, scores, findings, dataset)
     content["answers"] = [answer._asdict() for answer in answers]
@@ -186,29 +186,41 @@ def make_report(
         content=as_json(content),
         answers=answers,
         sections=sections,
-        event_shape=fitted.event_shape,
+        event_shape=() if dataset is None else dataset.event_shape,
         white=fitted.white,
-        dark=is_dark(dataset.rows, fitted.white),
+        dark=dataset is not None and is_dark(dataset.rows, fitted.white),
         columns=fitted.columns,
         row_numbers=numbers,
         elbo=elbo,
         index=index,
         per_row=per_row,
-        lowest_rows=dataset.rows[lowest],
+        lowest_rows=np.zeros((len(lowest), 0)) if dataset is None else dataset.rows[lowest],
         latent=pictured.get("latent"),
         calibration=pictured.get("calibration"),
         **{
-            name: fitted.preprocessing.inverse(pictured[name]) if name in pictured else None
+            name: fitted.feed.restored(pictured[name]).reshape(len(pictured[name]), -1) if name in pictured else None
             for name in ("samples", "nearest")
         },
         unfinished=kept,
     )
 
 
-def _independent_columns(fitted: FittedModel, train: np.ndarray, x: np.ndarray) -> np.ndarray | None:
+def _shown_of_training(fitted: FittedModel, train_rows: Any) -> Dataset | None:
+    """The training rows as a data set, as far as they are one."""
+    return load_data(train_rows) if fitted.spec is not None else fitted.shown(fitted.feed.stored(train_rows))
+
+
+def _mean_of(terms: Any, units: float) -> dict[str, Any] | None:
+    """Of a term of the bound, which not every model tells."""
+    return None if terms is None else evaluate.mean(np.asarray(terms, np.float64) + units).to_dict()
+
+
+def _independent_columns(fitted: FittedModel, train: Rows, x: Rows) -> np.ndarray | None:
     """The yardstick's log p(x) of each row, where there is one for the likelihood."""
-    likelihood = fitted.preset.likelihood
-    if likelihood.values not in (Values.BINARY, Values.REAL) or fitted.preprocessing.grey:
+    if fitted.spec is None:
+        return None
+    likelihood = fitted.spec.likelihood
+    if likelihood.values not in (Values.BINARY, Values.REAL) or fitted.is_grey:
         return None
     floor = {"min_scale": likelihood.min_scale} if isinstance(likelihood, LocationScaleLikelihood) else {}
     return evaluate.independent_columns(train, x, likelihood.values, **floor) + fitted.log_jacobian
@@ -219,14 +231,14 @@ def _findings(subject: Subject, settings: ReportSettings, on_progress: Progress)
 
 
 def _words(
-    fitted: FittedModel, scores: Scores, findings: dict[str, Finding], dataset: Dataset
+    fitted: FittedModel, scores: Scores, findings: dict[str, Finding], dataset: Dataset | None
 ) -> tuple[tuple[Answer, ...], tuple[Section, ...]]:
     """Three answers, then a section for each question."""
     trusted = trust(scores)
     selected = fitted.result.get("selected_on") == scores.content["part"]
     # An image's score is also told in bits; of a density, in units of its own, these would say nothing.
-    density = fitted.preset.likelihood.has_density
-    pixels = dataset.num_columns if len(fitted.event_shape) > 1 and not density else 0
+    density = fitted.spec is None or fitted.spec.likelihood.has_density
+    pixels = fitted.spec.data_dim if fitted.spec is not None and len(fitted.event_shape) > 1 and not density else 0
     answers = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
@@ -242,7 +254,8 @@ def _words(
         ("log_likelihood", "khat"),
         "numbers",
     )
-    which = f"The rows are numbered from 0, as they stand in {dataset.name}."
+    where = "the data" if dataset is None else dataset.name
+    which = f"The rows are numbered from 0, as they stand in {where}."
     worst = Section("Which rows fit worst?", _lowest(scores), (which,), ("lowest_rows",), "lowest rows")
     gaps = findings["gaps"].content.get("diagonal") if "gaps" in findings else None
     also = {"gaps": gap_of_all(scores, gaps and gaps["gap"])}
@@ -272,14 +285,14 @@ def _applicable(settings: ReportSettings, fitted: FittedModel, total_rows: int) 
             f"method hmc, the paper's Appendix D, is for fewer than five latent dimensions, and this model has "
             f"{fitted.latent_dim}: a density cannot be fitted to samples of so many; use method ais"
         )
-    if fitted.preprocessing.grey and settings.method != "elbo":
+    if fitted.is_grey and settings.method != "elbo":
         # There is no p(x) to estimate; the report says so.
         settings = dataclasses.replace(settings, method="elbo", num_samples=0)
     return settings
 
 
 def _bidirectional_gap(
-    fitted: FittedModel, settings: ReportSettings, kept: Unfinished, on_progress: Progress
+    fitted: FittedModel, x: Rows, settings: ReportSettings, kept: Unfinished, on_progress: Progress
 ) -> dict[str, Any]:
     assert settings.num_samples is not None
     key, num_simulated = fitted.evaluation_key(Purpose.SIMULATED), settings.num_simulated
@@ -289,7 +302,7 @@ def _bidirectional_gap(
     else:
         on_progress("AIS both ways", 0, num_simulated)
         models = (fitted.generative, fitted.encoder)
-        found = evaluate.bidirectional_gap(*models, num_simulated, key, settings.annealing())
+        found = evaluate.bidirectional_gap(*models, num_simulated, key, settings.annealing(), like=x)
         with suppress(OutputError):  # as in `log_p_of_rows`: all is done
             kept.keep(digest, found._asdict())
     on_progress("AIS both ways", num_simulated, num_simulated)

@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 from aevb._container import read_container, write_container
 from aevb.errors import ModelFileError
 from aevb.fitted import FittedModel
+from aevb.models import Rows
 
 from ._settings import ReportSettings
 
@@ -58,10 +59,11 @@ class Unfinished:
         return path
 
 
-def digest_of(fitted: FittedModel, x: np.ndarray, key: PRNGKeyArray, settings: ReportSettings) -> str:
+def digest_of(fitted: FittedModel, x: Rows, key: PRNGKeyArray, settings: ReportSettings) -> str:
     """Of all that a result depends on."""
     digest = hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode())
-    digest.update(np.ascontiguousarray(x).tobytes() + str(x.dtype).encode())
+    for leaf in map(np.asarray, jax.tree.leaves(x)):
+        digest.update(np.ascontiguousarray(leaf).tobytes() + str(leaf.dtype).encode())
     for leaf in jax.tree.leaves((fitted.generative, fitted.encoder, jax.random.key_data(key))):
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ BINARISED = "The data are told as the model sees them: binarised, 0 and 1."
 
 def is_binarised(fitted: FittedModel) -> bool:
     """Whether what the model sees has lost the stored values."""
-    return fitted.preprocessing.binarization != "none"
+    return fitted.spec is not None and fitted.preprocessing.binarization != "none"
 
 
 def told(fitted: FittedModel, stored: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -24,5 +24,5 @@ def made(fitted: FittedModel, x: np.ndarray) -> np.ndarray:
     """x that the model made, (N, D), in the units of `told`; whole numbers where `FittedModel.sample` gives them."""
     if is_binarised(fitted):
         return x
-    values = fitted.preprocessing.inverse(x)
+    values = fitted.feed.restored(x).reshape(len(x), -1)
     return np.rint(values) if fitted.makes_levels else values
