@@ -1,6 +1,7 @@
 """How rows become the x that models see, and back: those of a data set with its preprocessing, or any arrays."""
 
 import abc
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from aevb._measures import log_jacobian
-from aevb.data import DataInfo, Dataset, Preprocessing, check_compatible, fix
+from aevb.data import ROUNDED, DataInfo, Dataset, Preprocessing, check_compatible, fix
 from aevb.data import load as load_data
 from aevb.errors import DataError
 from aevb.models import Rows, Vae, X, num_rows_of, take
@@ -44,8 +45,9 @@ class AbstractTransform(abc.ABC):
         return 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that say what it is."""
-        return {"kind": type(self).__name__}
+        """Plain values that say what it is: its class, and the fields of a dataclass."""
+        fields: dict[str, Any] = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else {}
+        return {"kind": type(self).__name__, **fields}
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,11 @@ def _as_arrays(rows: Any) -> Rows:
             )
         if not np.isfinite(values).all():
             raise DataError("rows hold NaN or infinite values: a likelihood has no place for them; take them out")
+        _refuse_rounding(values)
         return values
 
+    if isinstance(rows, list):
+        raise DataError("rows must be an array, or a structure (a tuple, a dict) of arrays; a list could be either")
     arrays = jax.tree.map(array, rows, is_leaf=lambda node: isinstance(node, Array | np.ndarray | list))
     if not jax.tree.leaves(arrays):
         raise DataError("there are no rows: give an array (N, ...), or a structure of arrays with N rows each")
@@ -219,6 +224,20 @@ def _as_arrays(rows: Any) -> Rows:
     if num_rows == 0:
         raise DataError("there are 0 rows")
     return arrays
+
+
+def _refuse_rounding(values: np.ndarray) -> None:
+    """Models and transforms compute in float32, in which numbers far from zero lose what tells them apart."""
+    if values.size == 0 or values.dtype not in (np.float64, np.int64, np.int32, np.uint32, np.uint64):
+        return
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    lost = np.abs(flat - flat.astype(np.float32)).max(axis=0)
+    wrong = (lost > ROUNDED * flat.std(axis=0)) & (flat.min(axis=0) < flat.max(axis=0))
+    if wrong.any():
+        raise DataError(
+            f"{int(wrong.sum())} of {flat.shape[1]} columns of the rows are too far from zero for their spread: "
+            "float32, in which a transform computes, too, loses it; subtract an offset from the rows before"
+        )
 
 
 def _info_of(rows: Rows) -> DataInfo:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jaxtyping import Array
 
 from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
 from aevb.data import DataInfo, split
-from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning, UnavailableError
+from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning
 from aevb.estimators import AbstractEstimator
 from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import (
@@ -27,9 +28,10 @@ from aevb.models import (
     Vae,
     X,
     as_floats,
+    check_join,
+    given_of,
     num_rows_of,
     posterior_of,
-    prior_of,
     take,
     tie,
 )
@@ -179,6 +181,12 @@ def fit_model(
         generative, recognition = algorithm.model(algorithm.init(jax.random.key(config.seed)))
     else:
         generative, recognition = models
+    for model, kind in ((generative, AbstractGenerativeModel), (recognition, AbstractRecognitionModel)):
+        if model is not None and not isinstance(model, kind):
+            raise ConfigError(
+                f"models must be a pair (generative, recognition) of models with their parameters, got "
+                f"{getattr(model, '__name__', type(model).__name__)} where an {kind.__name__} should be"
+            )
     transform = AsStored() if transform is None else transform
     feed = RowsFeed.of(rows, transform)
     parts = _RowParts.of(feed, feed.stored(rows), config, validation, test)
@@ -188,7 +196,9 @@ def fit_model(
             f"there are {parts.num_rows} training rows, fewer than the batch of {batch_size} that was asked for"
         )
     first = as_floats(take(feed.fixed(take(parts.train, slice(1)), BINARIZATION_KEY), 0))
-    config = config.replace(batch_size=batch_size, validation=0.0 if parts.validation is None else VALIDATION_SHARE)
+    check_join(generative, first)
+    share = 0.0 if parts.validation is None else config.validation or VALIDATION_SHARE
+    config = config.replace(batch_size=batch_size, validation=share)
     chosen, for_evaluation = None, None
     if recognition is not None:
         tied = tie(generative, recognition)
@@ -400,6 +410,11 @@ _OF_PRESETS = (
 )  # fmt: skip
 
 
+# Those that an optimiser or an estimator that is given as an object does not look at.
+_OF_OPTIMIZERS = ("learning_rate", "learning_rate_schedule", "beta1", "beta2", "decay", "momentum", "epsilon")
+_OF_ESTIMATORS = ("num_samples", "num_groups", "alpha", "ciwae_weight", "baseline")
+
+
 def _training_config(config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any) -> Config:
     for name, value in (("estimator", estimator), ("optimizer", optimizer)):
         if isinstance(value, str):
@@ -408,6 +423,10 @@ def _training_config(config: Config | None, changes: dict[str, Any], estimator: 
         raise ConfigError(
             f"config must be an aevb.Config, got {type(config).__name__}; give fields as keywords instead"
         )
+    for what, value, fields in (("optimizer", optimizer, _OF_OPTIMIZERS), ("estimator", estimator, _OF_ESTIMATORS)):
+        idle = [name for name in fields if name in changes]
+        if value is not None and not isinstance(value, str) and idle:
+            raise ConfigError(f"{idle[0]} is of an {what} by name; the one that was given has its own. Leave it out")
     config = (config or Config()).replace(**changes)
     for field in dataclasses.fields(Config):
         if field.name in _OF_PRESETS and getattr(config, field.name) != field.default:
@@ -434,6 +453,8 @@ class _RowParts(NamedTuple):
         if isinstance(share, str) or isinstance(validation, str):
             raise ConfigError("validation must be rows or a share for models of one's own, not a path")
         num_rows = num_rows_of(rows)
+        if isinstance(share, float) and not 0 <= share < 1:
+            raise ConfigError(f"validation as a share must be at least 0 and less than 1, got {share}")
         if share is None:
             share = VALIDATION_SHARE if round(num_rows * VALIDATION_SHARE) else 0.0
         numbers = None
@@ -462,20 +483,16 @@ class _RowParts(NamedTuple):
 def _latent_shape(
     generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel | None, x: X
 ) -> tuple[int, ...]:
-    """Of z, by shapes alone."""
-    found: list[tuple[int, ...]] = []
+    """Of z, by shapes alone: as q(z | x) has it, or the model's own samples."""
 
-    def ask(models: Any) -> None:
-        generative, recognition = models
-        if recognition is not None:
-            found.append(posterior_of(recognition, x).event_shape)
-        elif hasattr(generative, "prior"):
-            found.append(prior_of(generative, x).event_shape)
-        else:
-            raise UnavailableError("neither a prior nor a posterior says of what shape z is")
+    def latent() -> Array:
+        key = jax.random.key(0)
+        if recognition is None:
+            return generative.sample(key, *given_of(generative, x))[1]
+        z: Array = posterior_of(recognition, x).sample(key)
+        return z
 
-    jax.eval_shape(lambda: ask((generative, recognition)))
-    return tuple(found[0])
+    return tuple(jax.eval_shape(latent).shape)
 
 
 @contextlib.contextmanager

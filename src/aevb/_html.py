@@ -19,19 +19,18 @@ _LOG_P = {
 
 def summary_html(fitted: "FittedModel") -> str:
     """Data, model and result, a line each."""
-    data, model, config, result = fitted.data, fitted.preset, fitted.config, fitted.result
-    seen = fitted.preprocessing
+    data, model, config, result = fitted.data, fitted.spec, fitted.config, fitted.result
     stopped = str(result.get("stopped", "no result")).replace("_", " ")
-    lines = [
-        ("data", f"{data.name}, {data.num_rows:,} rows of shape {data.event_shape}"),
-        ("seen by the model", f"binarization {seen.binarization}, scaling {seen.scaling}"),
-        (
-            "model",
-            f"{model.sizes}, {model.likelihood.kind} likelihood, posterior {model.posterior.kind}, "
-            f"prior {model.prior.kind}",
-        ),
-        ("training", f"{len(fitted.history)} epochs, {stopped}; estimator {config.estimator}, {config.optimizer}"),
-    ]
+    lines = [("data", f"{data.name}, {data.num_rows:,} rows of shape {data.event_shape}")]
+    if model is None:
+        lines.append(("model", type(fitted.generative).__name__))
+    else:
+        seen, parts = fitted.preprocessing, f"posterior {model.posterior.kind}, prior {model.prior.kind}"
+        lines.append(("seen by the model", f"binarization {seen.binarization}, scaling {seen.scaling}"))
+        lines.append(("model", f"{model.sizes}, {model.likelihood.kind} likelihood, {parts}"))
+    lines.append(
+        ("training", f"{len(fitted.history)} epochs, {stopped}; estimator {config.estimator}, {config.optimizer}")
+    )
     evaluation = result.get("evaluation")
     if evaluation is not None:
         bound = fitted.measures[0]

@@ -136,10 +136,17 @@ def build(plan: Plan, data: Dataset, key: PRNGKeyArray) -> tuple[Decoder, Encode
         rows = plan.preprocessing.expected(data.rows[np.sort(index)])
     return spec.build(
         initialization=config.initialization,
-        biases=spec.likelihood.start(_mean_of(plan.preprocessing, data)) if config.data_bias else None,
+        biases=spec.likelihood.start(_centre_of(plan, data)) if config.data_bias else None,
         pseudo_inputs=rows,
         key=key,
     )
+
+
+def _centre_of(plan: Plan, data: Dataset) -> Float[np.ndarray, " D"]:
+    """The mean of the rows as the models see them, or their median where outliers must not move it."""
+    if plan.spec.likelihood.heavy_tailed:
+        return np.median(plan.preprocessing.expected(data.rows), axis=0).astype(np.float64)
+    return _mean_of(plan.preprocessing, data)
 
 
 def _mean_of(preprocessing: Preprocessing, data: Dataset) -> Float[np.ndarray, " D"]:

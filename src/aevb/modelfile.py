@@ -1,6 +1,7 @@
 """Write and read a fitted model: one safetensors file, JSON of closed enums, no pickle, nothing imported by name."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -194,8 +195,13 @@ def _own(
             f"it holds a model of one's own, {own['generative']} and {own['recognition']}, and no file can say what a "
             "class does; give a pair of them, with any values, as like=(generative, recognition)"
         )
+    names = type(like[0]).__name__, None if like[1] is None else type(like[1]).__name__
+    if names != (own["generative"], own["recognition"]):
+        raise ValueError(
+            f"it holds {own['generative']} and {own['recognition']}, and like=... is of {names[0]}, {names[1]}"
+        )
     transform = AsStored() if transform is None else transform
-    if own["transform"] != transform.to_dict():
+    if own["transform"] != json.loads(json.dumps(transform.to_dict())):
         raise ValueError(
             f"the rows were transformed by {own['transform']}, and transform=... is {transform.to_dict()}; give the "
             "one that the model was fitted with"

@@ -225,8 +225,8 @@ MUTANTS = [
     (
         "the report binarises training rows like held-out ones",
         "reports/_make.py",
-        'fitted.prepare(train_set, part="training")',
-        "fitted.prepare(train_set)",
+        'fitted.prepare(train_rows, part="training")',
+        "fitted.prepare(train_rows)",
         "unit/test_reports.py::test_the_report_gives_training_rows_their_own_noise",
     ),
     (

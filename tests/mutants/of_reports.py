@@ -95,7 +95,7 @@ MUTANTS = [
     (
         "filled-up rows are counted",
         LOG_P,
-        "parts.append({name: values[: len(rows)]",
+        "parts.append({name: values[:size]",
         "parts.append({name: values[:]",
         BLOCKS,
     ),

@@ -180,7 +180,7 @@ def test_the_report_does_not_take_the_larger_of_two_estimates():
     fitted = SimpleNamespace(
         generative=ORTHOGONAL.generative(),
         encoder=ORTHOGONAL.recognition(),
-        preset=SimpleNamespace(posterior=GaussianPosterior()),
+        spec=SimpleNamespace(posterior=GaussianPosterior()),
         evaluation_key=lambda purpose: KEY,
         log_jacobian=0.0,
     )
@@ -208,7 +208,7 @@ def test_without_a_log_p_the_report_tells_how_good_its_own_is():
     fitted = SimpleNamespace(
         generative=MILD.generative(),
         encoder=encoder(MILD),
-        preset=SimpleNamespace(posterior=GaussianPosterior()),
+        spec=SimpleNamespace(posterior=GaussianPosterior()),
         evaluation_key=lambda purpose: KEY,
         log_jacobian=0.0,
     )

@@ -331,7 +331,7 @@ def test_the_comparison_leaves_out_what_is_not_available_and_nothing_else(monkey
 
 
 def test_a_fault_while_planning_is_no_refusal_of_the_configuration(monkeypatch):
-    def faulty(*_):
+    def faulty(*_, **__):
         raise TypeError("a fault")
 
     monkeypatch.setattr(evaluate, "try_estimator", faulty)

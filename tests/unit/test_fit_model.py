@@ -277,7 +277,7 @@ def test_a_model_of_ones_own_is_saved_and_read_back(of_labels, tmp_path):
         ModelFileError, match=r"recognition\.network\.layers\[0\]\.weight is .*\[7, 8\], expected .*\[8, 8\]"
     ):
         aevb.load(path, like=wider)
-    with pytest.raises(ModelFileError, match=r"missing generative\.raw_scale; unexpected generative\.offsets"):
+    with pytest.raises(ModelFileError, match=r"Conditional and Encoder, and like=\.\.\. is of Factors"):
         aevb.load(path, like=(factors(), encoder(D + C)))
     preset = tmp_path / "preset"
     aevb.fit(PLAIN, latent_dim=1, hidden=(3,), epochs=1, evaluation_samples=0).save(preset)
@@ -356,6 +356,60 @@ def test_ctrl_c_and_progress_are_as_in_fit():
     assert eqx.tree_equal(given.config, given.config)
 
 
+@dataclasses.dataclass(frozen=True)
+class Shifted(aevb.AbstractTransform):
+    by: float
+
+    def __call__(self, key, row):
+        return row - self.by
+
+
+def test_rows_that_float32_would_spoil_are_refused():
+    """A transform that takes out an offset saw zeros: the log-likelihood was +2.08 where -4.13 is right."""
+    far = PLAIN.astype(np.float64) + 1e9
+    with pytest.raises(DataError, match="4 of 4 columns of the rows are too far from zero for their spread"):
+        aevb.fit_model((factors(), encoder()), far, transform=Shifted(1e9), **QUICK)
+    near = aevb.fit_model((factors(), encoder()), PLAIN.astype(np.float64) + 100, transform=Shifted(100.0), **QUICK)
+    again = aevb.fit_model((factors(), encoder()), PLAIN, **QUICK)
+    assert near.history[-1]["train_elbo"] == pytest.approx(again.history[-1]["train_elbo"], abs=1e-2)
+
+
+def test_a_transform_with_other_values_is_another_one(tmp_path):
+    fitted = aevb.fit_model((factors(), encoder()), PLAIN, transform=Shifted(1.0), **QUICK)
+    fitted.save(tmp_path / "model")
+    with pytest.raises(ModelFileError, match="transformed by"):
+        aevb.load(tmp_path / "model", like=(factors(), encoder()), transform=Shifted(2.0))
+    aevb.load(tmp_path / "model", like=(factors(), encoder()), transform=Shifted(1.0))
+    assert "Factors" in fitted._repr_html_()  # as a notebook shows it
+
+
+class Unjoined(Conditional):
+    def join(self, observed, *given):
+        return (observed, *given)
+
+
+@pytest.mark.parametrize(
+    ("models", "rows", "options", "message"),
+    [
+        (lambda: (Unjoined(*jax.tree.leaves(conditional())), encoder(D + C)), ROWS, {}, "does not undo its split"),
+        (lambda: (encoder(), factors()), PLAIN, {}, "where an AbstractGenerativeModel should be"),
+        (lambda: (factors(), Encoder), PLAIN, {}, "got Encoder where an AbstractRecognitionModel should be"),
+        (lambda: (factors(), encoder()), [PLAIN, PLAIN], {}, "a list could be either"),
+        (lambda: (factors(), encoder()), PLAIN, {"validation": -0.1}, "at least 0 and less than 1"),
+        (
+            lambda: (factors(), encoder()),
+            PLAIN,
+            {"optimizer": optax.sgd(0.1), "beta1": 0.5},
+            "beta1 is of an optim",
+        ),
+        (lambda: (factors(), encoder()), PLAIN, {"estimator": Iwae(5), "num_samples": 9}, "num_samples is of an estim"),
+    ],
+)
+def test_what_does_not_go_together_is_told_at_once(models, rows, options, message):
+    with pytest.raises((ValueError, DataError), match=message):
+        aevb.fit_model(models(), rows, **QUICK | options)
+
+
 # --- reports and comparisons ------------------------------------------------------------------------------------------
 
 
@@ -395,6 +449,9 @@ def test_models_of_ones_own_are_compared_with_presets(plain):
     assert lines[0].method == lines[1].method == "quadrature"
     assert lines[0].log_p.value == pytest.approx(plain.evaluate(PLAIN).log_likelihood.value, abs=1e-3)
     assert lines[1].log_p_difference.value == pytest.approx(lines[1].log_p.value - lines[0].log_p.value, abs=1e-6)
+    one_piece = aevb.fit_model((JointOnly(factors()), encoder()), PLAIN, **QUICK)
+    with pytest.raises(ConfigError, match="a model in one piece gives, which does not say"):
+        compare([("one piece", one_piece), ("preset", preset)], PLAIN)
     bits = (PLAIN > 0).astype(np.uint8)
     binary = aevb.fit(bits, latent_dim=2, hidden=(4,), epochs=1, evaluation_samples=0)
     with pytest.raises(ConfigError, match="cannot be compared"):

@@ -321,7 +321,7 @@ def test_a_single_row_has_no_spread(fitted):
 def test_samples_that_are_not_finite_are_told(fitted, monkeypatch):
     samples = np.zeros((1000, 36), np.float32)
     samples[7, 3] = np.inf
-    monkeypatch.setattr(_diagnose, "_ancestral", lambda generative, keys: samples)
+    monkeypatch.setattr(_diagnose, "_ancestral", lambda generative, keys, like: samples)
     with pytest.raises(UnavailableError, match="1 of 1,000 samples of the model hold a value that is not finite"):
         _diagnose._generation(subject(fitted))
 

@@ -21,6 +21,7 @@ from .preprocessing import fix as fix
 from .sources import NAMES as NAMES
 from .sources import load as load
 from .sources import load_test as load_test
+from .support import ROUNDED as ROUNDED
 from .support import Guess as Guess
 from .support import TakesValues as TakesValues
 from .support import Values as Values

@@ -35,10 +35,14 @@ class TakesValues(Protocol):
     def values(self) -> Values:
         """Of the data that it is for."""
 
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether a few wild values are no news to it, and must not set the scale of their column."""
+
 
 _REMEDY = "divide by 255 (or by the maximum), or use likelihood='gaussian'"
 _BEYOND = 10.0  # ranges of its data, to either side, that a Gaussian of pixels takes: its own samples leave [0, 1]
-_ROUNDED = 2.0**-10  # of a column's standard deviation: more than that must not be lost to float32
+ROUNDED = 2.0**-10  # of a column's standard deviation: more than that must not be lost to float32
 
 
 class Guess(NamedTuple):
@@ -127,7 +131,8 @@ def choose_preprocessing(
     Continuous Bernoulli and discretised logistic: divided by 255, or passed if they lie in [0, 1] (the latter wants
     whole numbers 0..255).
     Gaussian and others of real numbers, "auto": images (see `guess_likelihood`) are divided by 255, or passed if they
-    lie in [0, 1], and binary data are passed; all else is standardised column by column.
+    lie in [0, 1], and binary data are passed; all else is standardised column by column (by median and median absolute
+    deviation for a likelihood with heavy tails, whose outliers must not set the scale).
 
     Raises:
         ConfigError: for an unknown choice, or two that contradict each other.
@@ -141,7 +146,7 @@ def choose_preprocessing(
                 f"binarization {binarization!r} gives 0 and 1, which a {likelihood.kind} likelihood does not model"
             )
         if likelihood.values is Values.REAL:
-            return _for_real(dataset, scaling)
+            return _for_real(dataset, scaling, robust=likelihood.heavy_tailed)
         if scaling in ("none", "standardize"):
             raise ConfigError(f"a {likelihood.kind} likelihood needs data in [0, 1]; use scaling 'unit'")
         if likelihood.values is Values.LEVELS and not _has_levels(dataset):
@@ -261,7 +266,7 @@ def _for_bernoulli(
     return Preprocessing(scaling="unit", maximum=maximum, grey=grey, binary=not grey)
 
 
-def _for_real(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Preprocessing:
+def _for_real(dataset: Dataset, scaling: Scaling | Literal["auto"], *, robust: bool = False) -> Preprocessing:
     if scaling == "none":
         _refuse_rounding(dataset)
         return Preprocessing()
@@ -276,7 +281,7 @@ def _for_real(dataset: Dataset, scaling: Scaling | Literal["auto"]) -> Preproces
                 "data in [0, 1]: use scaling='standardize' or 'none'"
             )
         return Preprocessing(scaling="unit", maximum=255.0 if levels else 1.0)
-    return _standardize(dataset)
+    return _standardize(dataset, robust)
 
 
 def _moments(dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -292,12 +297,28 @@ def _moments(dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return mean, np.sqrt(squares / rows.shape[0])
 
 
-def _standardize(dataset: Dataset) -> Preprocessing:
+def _robust(dataset: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median and scaled median absolute deviation of each column: for a Gaussian's, its mean and standard deviation.
+
+    Where more than half of a column is one value there is no such deviation, and its moments stand in.
+    """
+    middle, spread = _moments(dataset)
+    for start in range(0, dataset.num_columns, 64):
+        block = dataset.rows[:, start : start + 64].astype(np.float64)
+        median = np.median(block, axis=0)
+        deviation = 1.4826 * np.median(np.abs(block - median), axis=0)
+        at = slice(start, start + block.shape[1])
+        middle[at] = np.where(deviation > 0, median, middle[at])
+        spread[at] = np.where(deviation > 0, deviation, spread[at])
+    return middle, spread
+
+
+def _standardize(dataset: Dataset, robust: bool = False) -> Preprocessing:
     low, high = dataset.rows.min(axis=0).astype(np.float64), dataset.rows.max(axis=0).astype(np.float64)
     pixels = "; if these are pixels, name likelihood='bernoulli'" if _has_levels(dataset) else ""
     constant = "constant in the rows to train on: they have no scale to standardise by"
     _refuse_columns(dataset, low == high, constant, f"drop them or use scaling='none'{pixels}")
-    mean, std = _moments(dataset)
+    mean, std = _robust(dataset) if robust else _moments(dataset)
     limits = np.finfo(np.float32)
     tiny, largest = float(limits.tiny), float(limits.max)
     extreme = (std < tiny) | (std > 1.0 / tiny) | (np.maximum(high - mean, mean - low) > largest)
@@ -313,7 +334,7 @@ def _refuse_rounding(dataset: Dataset) -> None:
     for _, block in blocks(dataset.rows):
         lost = np.maximum(lost, np.abs(block - block.astype(np.float32)).max(axis=0))
     std = _moments(dataset)[1]
-    wrong = (lost > _ROUNDED * std) & (dataset.rows.min(axis=0) < dataset.rows.max(axis=0))
+    wrong = (lost > ROUNDED * std) & (dataset.rows.min(axis=0) < dataset.rows.max(axis=0))
     _refuse_columns(dataset, wrong, "too far from zero for their spread: float32 loses it", "use scaling='standardize'")
 
 

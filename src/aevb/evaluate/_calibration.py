@@ -212,7 +212,7 @@ def _latent_shape(
     """The shape of z, which must be the same in both models. A trace by shapes, nothing is computed."""
 
     def latents(key: PRNGKeyArray, pair: tuple[AbstractGenerativeModel, AbstractRecognitionModel]) -> Any:
-        x, z = pair[0].sample(key, *given)
+        x, z = pair[0].sample(key, *as_floats(given))
         return z, posterior_of(pair[1], as_floats(x)).sample(key)
 
     p, q = eqx.filter_eval_shape(latents, jax.random.key(0), (generative, recognition))

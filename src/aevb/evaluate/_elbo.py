@@ -108,7 +108,7 @@ def try_estimator(
 def _simulated(generative: AbstractGenerativeModel, key: PRNGKeyArray, like: Rows | None) -> X:
     """An x of the model's own making."""
     _, given = take(given_rows(generative, like, np.arange(1)), 0)
-    return as_floats(generative.sample(key, *given)[0])
+    return as_floats(generative.sample(key, *as_floats(given))[0])
 
 
 def _elbo_of_row(

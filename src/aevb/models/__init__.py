@@ -66,6 +66,7 @@ from .priors import Mixture as Mixture
 from .priors import MixturePrior as MixturePrior
 from .priors import PriorSpec as PriorSpec
 from .priors import StandardPrior as StandardPrior
+from .priors import Surroundings as Surroundings
 from .priors import Vamp as Vamp
 from .priors import VampPrior as VampPrior
 from .priors import standard as standard

@@ -18,7 +18,7 @@ from ._spec import Registry
 from .likelihoods import LIKELIHOODS, BernoulliLikelihood, LikelihoodSpec
 from .networks import NETWORKS, Initialization, Mlp, NetworkSpec
 from .posteriors import POSTERIORS, GaussianPosterior, PosteriorSpec
-from .priors import PRIORS, PriorSpec, standard
+from .priors import PRIORS, PriorSpec, Surroundings, standard
 
 _REGISTRIES: dict[str, Registry[Any]] = {
     "network": NETWORKS,
@@ -66,6 +66,10 @@ class Vae:
             if not 1 <= size <= 10_000_000:
                 raise ConfigError(f"{name} must lie between 1 and 10,000,000, got {size}")
         checked("raw_angles", self.raw_angles, bool)
+        bases = {"network": NetworkSpec, "likelihood": LikelihoodSpec, "posterior": PosteriorSpec, "prior": PriorSpec}
+        for name, base in bases.items():
+            if not isinstance(value := getattr(self, name), base):
+                raise ConfigError(f"{name} must be a {base.__name__}, got {value!r:.80}")
         self._check_latent_distributions()
 
     @property
@@ -118,13 +122,9 @@ class Vae:
             key: for the initial weights.
         """
         p_key, q_key = jax.random.split(key)
-        prior = self.prior.build(
-            self.latent_dim,
-            self.data_dim,
-            unit_interval=self.likelihood.mean_in_unit_interval,
-            pseudo_inputs=pseudo_inputs,
-            key=jax.random.fold_in(key, 2),  # not split off: the two keys above do not depend on what prior there is
-        )
+        around = Surroundings(self.latent_dim, self.data_dim, self.likelihood.mean_in_unit_interval, pseudo_inputs)
+        # Folded, not split off: the two keys above do not depend on what prior there is.
+        prior = self.prior.build(around, key=jax.random.fold_in(key, 2))
         shape = (self.data_dim, self.latent_dim, self.network)
         generative = Decoder(
             *shape,

@@ -148,6 +148,8 @@ def _check_pairs(models: Any) -> None:
 def _kind(model: FittedModel, rows: Any) -> str:
     """What a model's numbers are about: such models alone can be compared."""
     values = model.values
+    if not isinstance(model.generative, AbstractPriorLikelihood):
+        return "what a model in one piece gives, which does not say whether these are densities"
     if values is None and _is_discrete(model, model.prepare(rows)[1]):
         shown = model.shown(model.feed.stored(rows))
         static = shown is not None and is_binary(shown.rows)
@@ -160,10 +162,8 @@ def _kind(model: FittedModel, rows: Any) -> str:
 
 
 def _is_discrete(model: FittedModel, x: Rows) -> bool:
-    """Whether p(x | z) gives probabilities, by shapes alone; a model in one piece does not say."""
-    generative = model.generative
-    if not isinstance(generative, AbstractPriorLikelihood):
-        return False
+    """Whether p(x | z) gives probabilities, by shapes alone."""
+    generative = model.in_two_parts("a comparison")
     found: list[bool] = []
 
     def ask() -> None:

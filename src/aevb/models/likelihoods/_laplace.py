@@ -17,6 +17,7 @@ class LaplaceLikelihood(LocationScaleLikelihood):
 
     kind: ClassVar[str] = "laplace"
     values: ClassVar[Values] = Values.REAL
+    heavy_tailed: ClassVar[bool] = True
 
     def family(self, loc: Float[Array, " D"], scale: Float[Array, " D"]) -> Distribution:
         """Laplace(loc, scale)."""

@@ -17,6 +17,7 @@ class LikelihoodSpec(Spec, abc.ABC):
     """p(x | z) of a decoder: h = network(z), one affine map of h for each raw output, and a distribution of these."""
 
     values: ClassVar[Values]  # of the data that it is for
+    heavy_tailed: ClassVar[bool] = False  # whether outliers are no news to it, and must not set a column's scale
 
     @abc.abstractmethod
     def sizes(self, data_dim: int) -> dict[str, int]:
@@ -28,7 +29,8 @@ class LikelihoodSpec(Spec, abc.ABC):
 
     @abc.abstractmethod
     def start(self, mean: Float[np.ndarray, " D"]) -> dict[str, Float[Array, " D"]]:
-        """Biases of raw outputs with which E[x | z] begins at the mean of the training rows, whatever z."""
+        """Biases of raw outputs with which E[x | z] begins at the mean of the training rows, whatever z; at their
+        median where it is `heavy_tailed`."""
 
     @property
     def has_density(self) -> bool:

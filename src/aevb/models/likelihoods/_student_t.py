@@ -24,6 +24,7 @@ class StudentTLikelihood(LocationScaleLikelihood):
 
     kind: ClassVar[str] = "student-t"
     values: ClassVar[Values] = Values.REAL
+    heavy_tailed: ClassVar[bool] = True
     df: float = 4.0
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from ._priors import untie as untie
 from ._specs import CouplingNormal as CouplingNormal
 from ._specs import GaussianMixture as GaussianMixture
 from ._specs import PriorSpec as PriorSpec
+from ._specs import Surroundings as Surroundings
 from ._specs import Vamp as Vamp
 from ._specs import standard as standard
 

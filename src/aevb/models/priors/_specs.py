@@ -3,7 +3,7 @@
 import abc
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,21 @@ from aevb.models.posteriors import check_flow
 from ._priors import AbstractPrior, FlowPrior, MixturePrior, StandardPrior, VampPrior
 
 
+class Surroundings(NamedTuple):
+    """What a prior is built into.
+
+    Args:
+        latent_dim, data_dim: J and D.
+        unit_interval: whether x as the model sees it lies in [0, 1].
+        pseudo_inputs: for one that `needs_rows`, (K, D): rows of the training data; None: noise.
+    """
+
+    latent_dim: int
+    data_dim: int
+    unit_interval: bool = False
+    pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None
+
+
 class PriorSpec(Spec, abc.ABC):
     """p(z)."""
 
@@ -28,23 +43,8 @@ class PriorSpec(Spec, abc.ABC):
     needs_rows: ClassVar[bool] = False  # whether it begins from rows of the data
 
     @abc.abstractmethod
-    def build(
-        self,
-        latent_dim: int,
-        data_dim: int,
-        *,
-        unit_interval: bool = False,
-        pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
-        key: PRNGKeyArray,
-    ) -> AbstractPrior:
-        """The prior at its initial parameters.
-
-        Args:
-            latent_dim, data_dim: J and D.
-            unit_interval: whether x as the model sees it lies in [0, 1].
-            pseudo_inputs: where it `needs_rows`, (K, D): rows of the training data; None: noise.
-            key: for the initial parameters.
-        """
+    def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
+        """The prior at its initial parameters, of which the key makes what is random."""
 
 
 # Families whose standard member has one density at pi and -pi.
@@ -59,7 +59,7 @@ def standard(family: str) -> type[PriorSpec]:
         family: a name in `aevb.distributions.FAMILIES`; "normal": N(0, I).
 
     Example:
-        >>> standard("normal")().build(2, 5, key=jax.random.key(0)).distribution().event_shape
+        >>> standard("normal")().build(Surroundings(2, 5), key=jax.random.key(0)).distribution().event_shape
         (2,)
     """
     if family not in FAMILIES:
@@ -71,16 +71,8 @@ def standard(family: str) -> type[PriorSpec]:
         support_of: ClassVar[str | None] = family
         is_closed: ClassVar[bool] = family in _CLOSED
 
-        def build(
-            self,
-            latent_dim: int,
-            data_dim: int,
-            *,
-            unit_interval: bool = False,
-            pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
-            key: PRNGKeyArray,
-        ) -> AbstractPrior:
-            return StandardPrior(latent_dim, family)
+        def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
+            return StandardPrior(around.latent_dim, family)
 
     Standard.__doc__ = f"The standard member of the {family} family, in each dimension (or one simplex)."
     Standard.__name__ = Standard.__qualname__ = f"Standard[{family}]"
@@ -102,18 +94,9 @@ class GaussianMixture(PriorSpec):
         super().__post_init__()
         _check_components(self)
 
-    def build(
-        self,
-        latent_dim: int,
-        data_dim: int,
-        *,
-        unit_interval: bool = False,
-        pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
-        key: PRNGKeyArray,
-    ) -> AbstractPrior:
+    def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
         """K components, from noise."""
-        del data_dim, unit_interval, pseudo_inputs
-        return MixturePrior(latent_dim, self.components, key=key)
+        return MixturePrior(around.latent_dim, self.components, key=key)
 
 
 @dataclass(frozen=True)
@@ -134,25 +117,17 @@ class Vamp(PriorSpec):
         super().__post_init__()
         _check_components(self)
 
-    def build(
-        self,
-        latent_dim: int,
-        data_dim: int,
-        *,
-        unit_interval: bool = False,
-        pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
-        key: PRNGKeyArray,
-    ) -> AbstractPrior:
+    def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
         """K pseudo-inputs: the given rows, or noise."""
-        expected = (self.components, data_dim)
+        pseudo_inputs, expected = around.pseudo_inputs, (self.components, around.data_dim)
         if pseudo_inputs is None:
             pseudo_inputs = jax.random.normal(key, expected)
-            pseudo_inputs = jax.nn.sigmoid(pseudo_inputs) if unit_interval else pseudo_inputs
+            pseudo_inputs = jax.nn.sigmoid(pseudo_inputs) if around.unit_interval else pseudo_inputs
         if pseudo_inputs.shape != expected:
             raise ValueError(
                 f"pseudo_inputs must have shape {expected}, K rows of D columns, got {pseudo_inputs.shape}"
             )
-        return VampPrior(latent_dim, jnp.asarray(pseudo_inputs, float), unit_interval=unit_interval)
+        return VampPrior(around.latent_dim, jnp.asarray(pseudo_inputs, float), unit_interval=around.unit_interval)
 
 
 @dataclass(frozen=True)
@@ -174,18 +149,9 @@ class CouplingNormal(PriorSpec):
         super().__post_init__()
         check_flow(self)
 
-    def build(
-        self,
-        latent_dim: int,
-        data_dim: int,
-        *,
-        unit_interval: bool = False,
-        pseudo_inputs: Float[Array | np.ndarray, "K D"] | None = None,
-        key: PRNGKeyArray,
-    ) -> AbstractPrior:
+    def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
         """A flow near the identity."""
-        del data_dim, unit_interval, pseudo_inputs
-        return FlowPrior(latent_dim, steps=self.steps, hidden=self.hidden, activation=self.activation, key=key)
+        return FlowPrior(around.latent_dim, steps=self.steps, hidden=self.hidden, activation=self.activation, key=key)
 
 
 def _check_components(spec: GaussianMixture | Vamp) -> None:
