@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array
 
 from aevb import evaluate, train
 from aevb._version import __version__
 from aevb.config import Config
-from aevb.data import DataInfo, split
+from aevb.data import DataInfo
 from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning
 from aevb.estimators import AbstractEstimator
 from aevb.fitted import BINARIZATION_KEY, FittedModel
@@ -26,18 +25,15 @@ from aevb.models import (
     AbstractRecognitionModel,
     Rows,
     Vae,
-    X,
     as_floats,
     check_join,
-    given_of,
-    num_rows_of,
-    posterior_of,
     take,
     tie,
 )
 
 from ._feed import AbstractTransform, AsStored, DatasetFeed, Feed, RowsFeed
 from ._measures import measures
+from ._own import RowParts, latent_shape_of, training_config
 from ._plan import BATCH_SIZE, Plan, build, choose_estimator, make_plan
 from ._progress import describe, watched_progress
 from ._splits import VALIDATION_SHARE, Splits, load_splits, not_held_out
@@ -173,7 +169,7 @@ def fit_model(
     Example:
         See `examples/own_model.py`.
     """
-    config, algorithm = _training_config(config, changes, estimator, optimizer), None
+    config, algorithm = training_config(config, changes, estimator, optimizer), None
     if isinstance(models, train.Algorithm):
         algorithm = models
         if not (estimator is None and optimizer is None):
@@ -189,7 +185,7 @@ def fit_model(
             )
     transform = AsStored() if transform is None else transform
     feed = RowsFeed.of(rows, transform)
-    parts = _RowParts.of(feed, feed.stored(rows), config, validation, test)
+    parts = RowParts.of(feed, feed.stored(rows), config, validation, test)
     batch_size = min(BATCH_SIZE, parts.num_rows) if config.batch_size is None else config.batch_size
     if batch_size > parts.num_rows:
         raise DataError(
@@ -238,7 +234,7 @@ def fit_model(
         config=config,
         spec=None,
         feed=feed,
-        latent_shape=_latent_shape(generative, recognition, first),
+        latent_shape=latent_shape_of(generative, recognition, first),
         lines=lambda: [f"fitting {type(generative).__name__} to {parts.num_rows} training rows"],
         trainer=trainer,
         num_rows=parts.num_rows,
@@ -399,100 +395,6 @@ def _preset_trainer(plan: Plan, splits: Splits) -> Trainer:
         estimator=plan.for_evaluation,
         patience=config.early_stopping,
     )
-
-
-# --- models of one's own ----------------------------------------------------------------------------------------------
-
-# Fields of `Config` that say what a preset is, or where its data are.
-_OF_PRESETS = (
-    "data", "test", "latent_dim", "hidden", "activation", "initialization", "likelihood", "sigmoid_mean", "min_scale",
-    "df", "data_bias", "binarization", "scaling", "posterior", "prior", "prior_components", "flow_steps", "flow_hidden",
-)  # fmt: skip
-
-
-# Those that an optimiser or an estimator that is given as an object does not look at.
-_OF_OPTIMIZERS = ("learning_rate", "learning_rate_schedule", "beta1", "beta2", "decay", "momentum", "epsilon")
-_OF_ESTIMATORS = ("num_samples", "num_groups", "alpha", "ciwae_weight", "baseline")
-
-
-def _training_config(config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any) -> Config:
-    for name, value in (("estimator", estimator), ("optimizer", optimizer)):
-        if isinstance(value, str):
-            changes = {**changes, name: value}
-    if config is not None and not isinstance(config, Config):
-        raise ConfigError(
-            f"config must be an aevb.Config, got {type(config).__name__}; give fields as keywords instead"
-        )
-    for what, value, fields in (("optimizer", optimizer, _OF_OPTIMIZERS), ("estimator", estimator, _OF_ESTIMATORS)):
-        idle = [name for name in fields if name in changes]
-        if value is not None and not isinstance(value, str) and idle:
-            raise ConfigError(f"{idle[0]} is of an {what} by name; the one that was given has its own. Leave it out")
-    config = (config or Config()).replace(**changes)
-    for field in dataclasses.fields(Config):
-        if field.name in _OF_PRESETS and getattr(config, field.name) != field.default:
-            raise ConfigError(
-                f"{field.name} is of presets; models of one's own say it themselves. Leave it out, or use aevb.fit"
-            )
-    return config
-
-
-class _RowParts(NamedTuple):
-    """Training, validation and test rows of a model of one's own."""
-
-    train: Rows
-    validation: Rows | None
-    test: Rows | None
-    row_numbers: np.ndarray | None
-
-    @classmethod
-    def of(cls, feed: RowsFeed, rows: Rows, config: Config, validation: Any, test: Any) -> "_RowParts":
-        """Cut off the validation rows, if they are not given."""
-        share = config.validation
-        if isinstance(validation, float | int):
-            share, validation = float(validation), None
-        if isinstance(share, str) or isinstance(validation, str):
-            raise ConfigError("validation must be rows or a share for models of one's own, not a path")
-        num_rows = num_rows_of(rows)
-        if isinstance(share, float) and not 0 <= share < 1:
-            raise ConfigError(f"validation as a share must be at least 0 and less than 1, got {share}")
-        if share is None:
-            share = VALIDATION_SHARE if round(num_rows * VALIDATION_SHARE) else 0.0
-        numbers = None
-        if validation is not None:
-            validation = feed.stored(validation)
-        elif share > 0:
-            numbers, held_out = split(num_rows, share, config.seed)
-            rows, validation = take(rows, numbers), take(rows, held_out)
-        if validation is None and config.early_stopping:
-            raise DataError("early_stopping needs validation rows; give some, or a share")
-        return cls(rows, validation, None if test is None else feed.stored(test), numbers)
-
-    @property
-    def num_rows(self) -> int:
-        """N of the training rows."""
-        return num_rows_of(self.train)
-
-    @property
-    def held_out(self) -> tuple[str, Rows]:
-        """The part to judge the model on."""
-        if self.test is not None:
-            return "test", self.test
-        return ("train", self.train) if self.validation is None else ("validation", self.validation)
-
-
-def _latent_shape(
-    generative: AbstractGenerativeModel, recognition: AbstractRecognitionModel | None, x: X
-) -> tuple[int, ...]:
-    """Of z, by shapes alone: as q(z | x) has it, or the model's own samples."""
-
-    def latent() -> Array:
-        key = jax.random.key(0)
-        if recognition is None:
-            return generative.sample(key, *given_of(generative, x))[1]
-        z: Array = posterior_of(recognition, x).sample(key)
-        return z
-
-    return tuple(jax.eval_shape(latent).shape)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ LAYERS = [
         "_container",
         "_evaluation",
         "_feed",
+        "_own",
         "_trainer",
         "_verbs",
         "_old_formats",
