@@ -169,7 +169,8 @@ def fit_model(
     Example:
         See `examples/own_model.py`.
     """
-    config, algorithm = training_config(config, changes, estimator, optimizer), None
+    is_algorithm, algorithm = isinstance(models, train.Algorithm), None
+    config = training_config(config, changes, estimator, optimizer, is_algorithm=is_algorithm)
     if isinstance(models, train.Algorithm):
         algorithm = models
         if not (estimator is None and optimizer is None):

@@ -30,13 +30,26 @@ _OF_PRESETS = (
     "df", "data_bias", "binarization", "scaling", "posterior", "prior", "prior_components", "flow_steps", "flow_hidden",
 )  # fmt: skip
 
-
 # Those that an optimiser or an estimator that is given as an object does not look at.
 _OF_OPTIMIZERS = ("learning_rate", "learning_rate_schedule", "beta1", "beta2", "decay", "momentum", "epsilon")
 _OF_ESTIMATORS = ("num_samples", "num_groups", "alpha", "ciwae_weight", "baseline")
+# And what an algorithm that is given has decided.
+_OF_ALGORITHMS = (
+    "estimator", "optimizer", *_OF_OPTIMIZERS, *_OF_ESTIMATORS, "kl_weight", "kl_warmup", "free_bits",
+    "free_bits_group", "parameter_prior",
+)  # fmt: skip
 
 
-def training_config(config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any) -> Config:
+def training_config(
+    config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any, *, is_algorithm: bool
+) -> Config:
+    """The configuration with its changes, of which each must be looked at.
+
+    Raises:
+        ConfigError: one is of presets, or was decided by an estimator, an optimiser or an algorithm that was given.
+    """
+    for name in (name for name in _OF_ALGORITHMS if is_algorithm and name in changes):
+        raise ConfigError(f"{name} was decided where the algorithm was made; leave it out")
     for name, value in (("estimator", estimator), ("optimizer", optimizer)):
         if isinstance(value, str):
             changes = {**changes, name: value}

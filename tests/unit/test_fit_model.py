@@ -4,7 +4,6 @@ import dataclasses
 import html
 import json
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,6 +236,8 @@ def test_an_algorithm_of_ones_own():
     assert fitted.result["evaluation"]["num_rows"] == 30
     with pytest.raises(ConfigError, match="an algorithm knows its estimator"):
         aevb.fit_model(algorithm, PLAIN, **QUICK, estimator="iwae")
+    with pytest.raises(ConfigError, match="learning_rate was decided where the algorithm was made"):
+        aevb.fit_model(algorithm, PLAIN, **QUICK, learning_rate=0.5)
 
 
 def test_an_algorithm_without_a_recognition_model():
@@ -344,7 +345,7 @@ def test_a_forgotten_to_event_is_told_before_anything_is_trained():
         aevb.fit_model((Forgotten(jnp.ones((D, J)), jnp.zeros(D)), encoder()), PLAIN, **QUICK)
 
 
-def test_ctrl_c_and_progress_are_as_in_fit():
+def test_records_and_parts_of_the_data_are_as_in_fit():
     records, models = [], []
     fitted = aevb.fit_model(
         (factors(), encoder()), PLAIN, **QUICK, on_epoch=records.append, on_trained=models.append, validation=0
@@ -353,7 +354,6 @@ def test_ctrl_c_and_progress_are_as_in_fit():
     assert len(models) == 1 and fitted.result["held_out"] == "train"
     given = aevb.fit_model((factors(), encoder()), PLAIN[:200], **QUICK, validation=PLAIN[200:], test=PLAIN[:50])
     assert given.result["train_rows"] == 200 and given.result["held_out"] == "test"
-    assert eqx.tree_equal(given.config, given.config)
 
 
 @dataclasses.dataclass(frozen=True)
