@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 import aevb
-from aevb.estimators import make_estimator
+from aevb.estimators import ESTIMATORS
 from aevb.models import Mlp, Vae
 
 BATCH, HIDDEN, LATENT = 100, 200, 50
@@ -53,7 +53,9 @@ def table(epochs, draws):
 def step_function(name, num_samples, rows):
     """An epoch over `rows` with this estimator, as training runs it."""
     pair = Vae(784, LATENT, Mlp((HIDDEN, HIDDEN), "tanh")).build(key=jax.random.key(0))
-    algorithm = aevb.train.aevb(*pair, make_estimator(name, num_samples), optax.adam(1e-3), num_examples=len(rows))
+    algorithm = aevb.train.aevb(
+        *pair, ESTIMATORS.make(name, num_samples=num_samples), optax.adam(1e-3), num_examples=len(rows)
+    )
     epoch = aevb.train.compile_epoch(algorithm, num_examples=len(rows), batch_size=BATCH)
     box = [algorithm.init(jax.random.key(1))]
 

@@ -73,7 +73,7 @@ def recompilations() -> int:
     """How many more programs the second and third call of a compiled epoch make."""
     rows = np.random.default_rng(0).integers(0, 2, (1050, 20), dtype=np.uint8)
     generative, recognition = aevb.models.Vae(20, 2, aevb.models.Mlp((16,))).build(key=jax.random.key(0))
-    optimizer = aevb.train.make_optimizer("adam", 1e-3)
+    optimizer = aevb.train.Adam().build(1e-3)
     algorithm = aevb.train.aevb(generative, recognition, SgvbB(), optimizer, num_examples=len(rows))
     run = aevb.train.compile_epoch(algorithm, num_examples=len(rows), batch_size=100)
     state, on_device = algorithm.init(jax.random.key(1)), jax.device_put(rows)

@@ -73,8 +73,8 @@ def main():
         fitted = fit(parts, tuple(args.hidden), args.epochs)
         if args.model:
             fitted.save(args.model)
-    if fitted.config.hidden != tuple(args.hidden):
-        parser.error(f"{args.model} has hidden layers {fitted.config.hidden}, not {tuple(args.hidden)}")
+    if fitted.config.model.network.hidden != tuple(args.hidden):
+        parser.error(f"{args.model} has hidden layers {fitted.config.model.network.hidden}, not {tuple(args.hidden)}")
     pair = (fitted.generative, fitted.recognition)
     _, x = fitted.prepare(parts["test"])
     key = jax.random.key(0)

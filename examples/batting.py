@@ -73,7 +73,7 @@ def main(num_epochs=3000):
     rows = HITS[:, None].astype(np.float32)
     generative = BattingAverages(jnp.array(-1.0), jnp.array(5.5))
     recognition = Encoder(jnp.array(4.0), jnp.array(0.0), jnp.array(5.0))
-    optimizer = aevb.train.make_optimizer("adam", aevb.train.make_schedule("cosine", 0.02, num_epochs))
+    optimizer = aevb.train.Adam().build(aevb.train.Cosine().build(0.02, num_epochs))
     algorithm = aevb.train.aevb(
         generative, recognition, aevb.estimators.StickingTheLanding(5), optimizer, num_examples=len(rows)
     )

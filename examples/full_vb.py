@@ -65,12 +65,12 @@ def main(num_epochs=1500):
     x = 0.7 + np.random.default_rng(0).normal(size=200) + NOISE * np.random.default_rng(1).normal(size=200)
     rows = x[:, None].astype(np.float32)
     zero = jnp.zeros(())
-    schedule = aevb.train.make_schedule("cosine", 0.02, 4 * num_epochs)
+    schedule = aevb.train.Cosine().build(0.02, 4 * num_epochs)
     algorithm = aevb.train.full_vb(
         Offset(zero),
         Encoder(zero, zero, zero),
         aevb.estimators.SgvbB(10),
-        aevb.train.make_optimizer("adam", schedule),
+        aevb.train.Adam().build(schedule),
         num_examples=len(rows),
         init_scale=0.1,
     )

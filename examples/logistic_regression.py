@@ -80,12 +80,12 @@ def main(num_epochs=8000):
     rows = standardised().astype(np.float32)
     generative = Flight(jnp.zeros(2))
     recognition = Encoder(eqx.nn.MLP(2, 2, 16, 1, activation=jnp.tanh, key=jax.random.key(0)))
-    schedule = aevb.train.make_schedule("cosine", 0.01, num_epochs)
+    schedule = aevb.train.Cosine().build(0.01, num_epochs)
     algorithm = aevb.train.full_vb(
         generative,
         recognition,
         aevb.estimators.SgvbA(20),
-        aevb.train.make_optimizer("adam", schedule),
+        aevb.train.Adam().build(schedule),
         num_examples=len(rows),
         prior_scale=PRIOR_SCALE,
         init_scale=0.5,

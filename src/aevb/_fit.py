@@ -14,11 +14,11 @@ import numpy as np
 import optax
 
 from aevb import evaluate, train
+from aevb._spec import Own
 from aevb._version import __version__
-from aevb.config import Config
+from aevb.config import Config, Training
 from aevb.data import DataInfo
 from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning
-from aevb.estimators import AbstractEstimator
 from aevb.fitted import BINARIZATION_KEY, FittedModel
 from aevb.models import (
     AbstractGenerativeModel,
@@ -33,7 +33,7 @@ from aevb.models import (
 
 from ._feed import AbstractTransform, AsStored, DatasetFeed, Feed, RowsFeed
 from ._measures import measures
-from ._own import RowParts, latent_shape_of, training_config
+from ._own import RowParts, latent_shape_of, own_config
 from ._plan import BATCH_SIZE, Plan, build, choose_estimator, make_plan
 from ._progress import describe, watched_progress
 from ._splits import VALIDATION_SHARE, Splits, load_splits, not_held_out
@@ -62,14 +62,14 @@ def fit(
     Args:
         data: training rows: an array (N, ...), a `Dataset`, a data name (`mnist`) or a path (.npy, .npz, .csv, IDX).
         config: what to fit and how; None: the defaults.
-        validation: validation rows, or the share of the training rows to hold out; None: as `config.validation` says.
-        test: test rows; None: `config.test`, or the data's own.
+        validation: validation rows, or the share of the training rows to hold out; None: as `config.data` says.
+        test: test rows; None: as `config.data` says, or the data's own.
         on_start: called once with the resolved configuration and the data, before anything is compiled.
         on_epoch: called after each epoch with its record, the same as a line of `metrics.jsonl`.
         on_trained: called with the model when training has ended, before it is evaluated.
         quiet: no progress display. There is one only where somebody watches, on a terminal or in a notebook, and where
             no `on_epoch` takes its place.
-        **changes: fields of `Config` to change.
+        **changes: what else to change, by the names that `Config` takes: latent_dim=10, posterior=Iaf(steps=8), ...
 
     Returns:
         The fitted model. Its `result` is the evaluation on held-out rows: the test part, else the validation part, else
@@ -90,7 +90,7 @@ def fit(
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(200, 3))
         >>> fitted = fit(rows, latent_dim=1, hidden=(8,), epochs=2, evaluation_samples=10)
-        >>> fitted.config.likelihood, fitted.preprocessing.scaling, len(fitted.history)
+        >>> fitted.config.model.likelihood.kind, fitted.preprocessing.scaling, len(fitted.history)
         ('gaussian', 'standardize', 2)
     """
     if config is not None and not isinstance(config, Config):
@@ -127,11 +127,9 @@ def fit(
 def fit_model(
     models: Pair | train.Algorithm,
     rows: Rows,
-    config: Config | None = None,
+    training: Training | None = None,
     *,
     transform: AbstractTransform | None = None,
-    estimator: AbstractEstimator | str | None = None,
-    optimizer: optax.GradientTransformation | str | None = None,
     validation: Any = None,
     test: Rows | None = None,
     on_epoch: Callable[[Record], None] | None = None,
@@ -145,15 +143,15 @@ def fit_model(
         models: (generative, recognition) at their initial parameters, to be trained by AEVB; or an `Algorithm`, such as
             `aevb.train.full_vb` makes, which knows its models, estimator and optimiser.
         rows: the training rows: an array (N, ...), or any structure of arrays with N rows each.
-        config: of the training: its fields on models and data are not looked at, and must not be changed.
+        training: how; None: the defaults.
         transform: from a stored row to x and back; None: x is the row.
-        estimator: of the bound: an object of `aevb.estimators`, or its name; None: SGVB B where the KL has a closed
-            form, else A.
-        optimizer: an Optax gradient transformation, or the name of one; None: as `config` says.
         validation: validation rows, or the share of the training rows to hold out (a tenth by default; 0: none).
         test: test rows, of the same structure.
         on_epoch, on_trained, quiet: as for `fit`.
-        **changes: fields of `Config` to change: epochs, batch_size, learning_rate, early_stopping, seed, ...
+        **changes: what to change in `training`, by the names that `Config` takes: epochs, batch_size, early_stopping,
+            seed, ...; and evaluation_samples. `estimator` is one of `aevb.estimators` or of one's own, or a kind (None
+            of them: SGVB B where the KL has a closed form, else A); `optimizer` a spec, a kind, or an Optax gradient
+            transformation.
 
     Returns:
         The fitted model, with every verb that its models allow. It is saved as arrays by name;
@@ -169,13 +167,10 @@ def fit_model(
     Example:
         See `examples/own_model.py`.
     """
-    is_algorithm, algorithm = isinstance(models, train.Algorithm), None
-    config = training_config(config, changes, estimator, optimizer, is_algorithm=is_algorithm)
+    algorithm = models if isinstance(models, train.Algorithm) else None
+    config = own_config(training, changes, is_algorithm=algorithm is not None)
     if isinstance(models, train.Algorithm):
-        algorithm = models
-        if not (estimator is None and optimizer is None):
-            raise ConfigError("an algorithm knows its estimator and its optimiser; leave out estimator=, optimizer=")
-        generative, recognition = algorithm.model(algorithm.init(jax.random.key(config.seed)))
+        generative, recognition = models.model(models.init(jax.random.key(config.training.seed)))
     else:
         generative, recognition = models
     for model, kind in ((generative, AbstractGenerativeModel), (recognition, AbstractRecognitionModel)):
@@ -187,29 +182,30 @@ def fit_model(
     transform = AsStored() if transform is None else transform
     feed = RowsFeed.of(rows, transform)
     parts = RowParts.of(feed, feed.stored(rows), config, validation, test)
-    batch_size = min(BATCH_SIZE, parts.num_rows) if config.batch_size is None else config.batch_size
+    batch_size = config.training.batch_size
+    if batch_size is None:
+        batch_size = min(BATCH_SIZE, parts.num_rows)
     if batch_size > parts.num_rows:
         raise DataError(
             f"there are {parts.num_rows} training rows, fewer than the batch of {batch_size} that was asked for"
         )
     first = as_floats(take(feed.fixed(take(parts.train, slice(1)), BINARIZATION_KEY), 0))
     check_join(generative, first)
-    share = 0.0 if parts.validation is None else config.validation or VALIDATION_SHARE
+    share = 0.0 if parts.validation is None else config.data.validation or VALIDATION_SHARE
     config = config.replace(batch_size=batch_size, validation=share)
     chosen, for_evaluation = None, None
     if recognition is not None:
         tied = tie(generative, recognition)
-        asked = estimator if isinstance(estimator, AbstractEstimator) else None
         like = jax.tree.map(lambda leaf: leaf[None], first)
-        config, chosen, for_evaluation = choose_estimator(config, tied, recognition, like=like, given=asked)
+        config, chosen, for_evaluation = choose_estimator(config, tied, recognition, like=like)
     if algorithm is not None:
-        config = config.replace(estimator="auto", num_samples=None)
+        config = config.replace(estimator=Own("Algorithm"), optimizer=Own("Algorithm"))
 
     def trainer() -> Trainer:
         made = algorithm
         if made is None:
             assert chosen is not None and recognition is not None
-            steps = _Steps.of(config, parts.num_rows, optimizer if not isinstance(optimizer, str) else None)
+            steps = _Steps.of(config.training, parts.num_rows)
             made = train.aevb(
                 generative,
                 recognition,
@@ -224,11 +220,11 @@ def fit_model(
         return Trainer(
             made,
             parts.train,
-            jax.random.key(config.seed),
-            Named(*measures(None), feed.log_jacobian, own, _is_weighed(config) or algorithm is not None),
+            jax.random.key(config.training.seed),
+            Named(*measures(None), feed.log_jacobian, own, config.training.weighs_terms or algorithm is not None),
             validation=None if for_evaluation is None else validation_x,
             estimator=for_evaluation,
-            patience=config.early_stopping,
+            patience=config.training.early_stopping,
         )
 
     job = _Job(
@@ -271,16 +267,16 @@ def _run(
     on_trained: Callable[[FittedModel], None] | None,
     quiet: bool,
 ) -> FittedModel:
-    config, (name, held_out) = job.config, job.held_out
-    assert config.batch_size is not None
+    training, (name, held_out) = job.config.training, job.held_out
+    assert training.batch_size is not None
     start = time.perf_counter()
     with watched_progress(quiet=quiet or on_epoch is not None) as progress, _stop_after_epoch() as interrupted:
-        progress.start(job.lines(), config.epochs)
+        progress.start(job.lines(), training.epochs)
         trainer = job.trainer()
         try:
             stopped = trainer.run(
-                batch_size=config.batch_size,
-                num_epochs=config.epochs,
+                batch_size=training.batch_size,
+                num_epochs=training.epochs,
                 on_epoch=on_epoch or progress.epoch,
                 interrupted=interrupted,
                 row_numbers=job.row_numbers,
@@ -298,14 +294,14 @@ def _run(
         "skipped_steps": sum(record["skipped_steps"] for record in trainer.history),
         "held_out": name,
         "held_out_in_training": job.trained_on,
-        "selected_on": "validation" if config.early_stopping else None,
+        "selected_on": "validation" if training.early_stopping else None,
     }
     fitted = _fitted(job, trainer, result)
     if on_trained is not None:
         on_trained(fitted)
     if fitted.recognition is None:
         return fitted  # its log p(x) asks for a proposal that it has not got
-    num_samples: int | None = 0 if stopped == "interrupted" else config.evaluation_samples
+    num_samples: int | None = 0 if stopped == "interrupted" else job.config.evaluation.num_samples
     if num_samples and evaluate.has_quadrature(fitted.generative):
         num_samples = None  # they are of models that have no quadrature
     evaluation = fitted.evaluate(held_out, num_samples=num_samples)
@@ -315,7 +311,7 @@ def _run(
 def _fitted(job: _Job, trainer: Trainer, result: Record) -> FittedModel:
     generative, recognition = trainer.models()
     return FittedModel(
-        config=job.config,
+        config=job.config.replace(training=job.config.training.without_objects()),
         spec=job.spec,
         generative=generative,
         recognition=recognition,
@@ -334,47 +330,35 @@ class _Steps(NamedTuple):
     objective: dict[str, Any]
 
     @classmethod
-    def of(cls, config: Config, num_examples: int, own: optax.GradientTransformation | None = None) -> "_Steps":
-        """For so many rows; `own` goes before the configuration's optimiser."""
-        assert config.batch_size is not None
-        steps_per_epoch = -(-num_examples // config.batch_size)
-        schedule = train.make_schedule(
-            config.learning_rate_schedule, config.learning_rate, config.epochs * steps_per_epoch
-        )
-        named = train.make_optimizer(
-            config.optimizer,
-            schedule,
-            beta1=config.beta1,
-            beta2=config.beta2,
-            decay=config.decay,
-            momentum=config.momentum,
-            epsilon=config.epsilon,
-        )
-        kl_weight = (
-            optax.linear_schedule(0.0, config.kl_weight, config.kl_warmup * steps_per_epoch)
-            if config.kl_warmup
-            else optax.constant_schedule(config.kl_weight)
-        )
+    def of(cls, training: Training, num_examples: int) -> "_Steps":
+        """For so many rows."""
+        assert training.batch_size is not None
+        assert isinstance(training.learning_rate_schedule, train.ScheduleSpec)
+        optimizer, per_epoch = training.optimizer, -(-num_examples // training.batch_size)
+        if isinstance(optimizer, Own):
+            raise ConfigError("the optimizer was an object, which a file cannot hold; give it")
+        if isinstance(optimizer, train.OptimizerSpec):
+            schedule = training.learning_rate_schedule.build(training.learning_rate, training.epochs * per_epoch)
+            optimizer = optimizer.build(schedule)
+        warmup = optax.linear_schedule(0.0, training.kl_weight, training.kl_warmup * per_epoch)
+        kl_weight = warmup if training.kl_warmup else optax.constant_schedule(training.kl_weight)
+        free_bits = train.FreeBits(training.free_bits, training.free_bits_group)
         objective = {
-            "parameter_prior": config.parameter_prior,
-            "kl_weight": kl_weight if config.kl_warmup or config.kl_weight != 1.0 else None,
-            "free_bits": train.FreeBits(config.free_bits, config.free_bits_group) if config.free_bits else None,
+            "parameter_prior": training.parameter_prior,
+            "kl_weight": kl_weight if training.kl_warmup or training.kl_weight != 1.0 else None,
+            "free_bits": free_bits if training.free_bits else None,
         }
-        return cls(named if own is None else own, objective)
-
-
-def _is_weighed(config: Config) -> bool:
-    return bool(config.kl_weight != 1.0 or config.kl_warmup or config.free_bits)
+        return cls(optimizer, objective)
 
 
 # --- presets ----------------------------------------------------------------------------------------------------------
 
 
 def _preset_trainer(plan: Plan, splits: Splits) -> Trainer:
-    config, key = plan.config, jax.random.key(plan.config.seed)
+    training, key = plan.config.training, jax.random.key(plan.config.training.seed)
     rows, prepare = plan.preprocessing.staged(splits.train.rows)
     generative, recognition = build(plan, splits.train, jax.random.fold_in(key, INIT))
-    steps = _Steps.of(config, len(splits.train))
+    steps = _Steps.of(training, len(splits.train))
     algorithm = train.aevb(
         generative,
         recognition,
@@ -391,10 +375,10 @@ def _preset_trainer(plan: Plan, splits: Splits) -> Trainer:
         algorithm,
         rows,
         key,
-        Named(*measures(plan.preprocessing), feed.log_jacobian, None if name == "elbo" else own, _is_weighed(config)),
+        Named(*measures(plan.preprocessing), feed.log_jacobian, None if name == "elbo" else own, training.weighs_terms),
         validation=None if splits.validation is None else feed.fixed(splits.validation, BINARIZATION_KEY),
         estimator=plan.for_evaluation,
-        patience=config.early_stopping,
+        patience=training.early_stopping,
     )
 
 

@@ -4,6 +4,8 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from aevb._spec import kind_of
+
 if TYPE_CHECKING:
     from .fitted import FittedModel
 
@@ -19,7 +21,7 @@ _LOG_P = {
 
 def summary_html(fitted: "FittedModel") -> str:
     """Data, model and result, a line each."""
-    data, model, config, result = fitted.data, fitted.spec, fitted.config, fitted.result
+    data, model, training, result = fitted.data, fitted.spec, fitted.config.training, fitted.result
     stopped = str(result.get("stopped", "no result")).replace("_", " ")
     lines = [("data", f"{data.name}, {data.num_rows:,} rows of shape {data.event_shape}")]
     if model is None:
@@ -29,7 +31,11 @@ def summary_html(fitted: "FittedModel") -> str:
         lines.append(("seen by the model", f"binarization {seen.binarization}, scaling {seen.scaling}"))
         lines.append(("model", f"{model.sizes}, {model.likelihood.kind} likelihood, {parts}"))
     lines.append(
-        ("training", f"{len(fitted.history)} epochs, {stopped}; estimator {config.estimator}, {config.optimizer}")
+        (
+            "training",
+            f"{len(fitted.history)} epochs, {stopped}; estimator {kind_of(training.estimator)}, "
+            f"{kind_of(training.optimizer)}",
+        )
     )
     evaluation = result.get("evaluation")
     if evaluation is not None:

@@ -1,13 +1,13 @@
 """What a fit of one's own models is given, checked: its configuration, the parts of its rows, and the shape of z."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
-from aevb.config import Config
+from aevb._spec import Spec
+from aevb.config import NAMES, Config, Training
 from aevb.data import split
 from aevb.errors import ConfigError, DataError
 from aevb.models import (
@@ -24,49 +24,38 @@ from aevb.models import (
 from ._feed import RowsFeed
 from ._splits import VALIDATION_SHARE
 
-# Fields of `Config` that say what a preset is, or where its data are.
-_OF_PRESETS = (
-    "data", "test", "latent_dim", "hidden", "activation", "initialization", "likelihood", "sigmoid_mean", "min_scale",
-    "df", "data_bias", "binarization", "scaling", "posterior", "prior", "prior_components", "flow_steps", "flow_hidden",
-)  # fmt: skip
-
-# Those that an optimiser or an estimator that is given as an object does not look at.
-_OF_OPTIMIZERS = ("learning_rate", "learning_rate_schedule", "beta1", "beta2", "decay", "momentum", "epsilon")
-_OF_ESTIMATORS = ("num_samples", "num_groups", "alpha", "ciwae_weight", "baseline")
-# And what an algorithm that is given has decided.
+# What an algorithm that is given has decided, options of the first two among it.
 _OF_ALGORITHMS = (
-    "estimator", "optimizer", *_OF_OPTIMIZERS, *_OF_ESTIMATORS, "kl_weight", "kl_warmup", "free_bits",
+    "estimator", "optimizer", "learning_rate", "learning_rate_schedule", "kl_weight", "kl_warmup", "free_bits",
     "free_bits_group", "parameter_prior",
 )  # fmt: skip
 
 
-def training_config(
-    config: Config | None, changes: dict[str, Any], estimator: Any, optimizer: Any, *, is_algorithm: bool
-) -> Config:
-    """The configuration with its changes, of which each must be looked at.
+def own_config(training: Training | None, changes: dict[str, Any], *, is_algorithm: bool) -> Config:
+    """The configuration of a fit of one's own models, in which each name must be looked at.
 
     Raises:
-        ConfigError: one is of presets, or was decided by an estimator, an optimiser or an algorithm that was given.
+        ConfigError: one is of presets, or was decided by an optimiser or an algorithm that was given.
     """
-    for name in (name for name in _OF_ALGORITHMS if is_algorithm and name in changes):
-        raise ConfigError(f"{name} was decided where the algorithm was made; leave it out")
-    for name, value in (("estimator", estimator), ("optimizer", optimizer)):
-        if isinstance(value, str):
-            changes = {**changes, name: value}
-    if config is not None and not isinstance(config, Config):
+    if isinstance(training, Config):
+        raise ConfigError("models of one's own take a section of a configuration alone; give config.training")
+    if not (training is None or isinstance(training, Training)):
         raise ConfigError(
-            f"config must be an aevb.Config, got {type(config).__name__}; give fields as keywords instead"
+            f"training must be an aevb.config.Training, got {type(training).__name__}; give fields as keywords instead"
         )
-    for what, value, fields in (("optimizer", optimizer, _OF_OPTIMIZERS), ("estimator", estimator, _OF_ESTIMATORS)):
-        idle = [name for name in fields if name in changes]
-        if value is not None and not isinstance(value, str) and idle:
-            raise ConfigError(f"{idle[0]} is of an {what} by name; the one that was given has its own. Leave it out")
-    config = (config or Config()).replace(**changes)
-    for field in dataclasses.fields(Config):
-        if field.name in _OF_PRESETS and getattr(config, field.name) != field.default:
-            raise ConfigError(
-                f"{field.name} is of presets; models of one's own say it themselves. Leave it out, or use aevb.fit"
-            )
+    for name in (name for name in changes if name in NAMES and NAMES[name].section in ("data", "model")):
+        raise ConfigError(f"{name} is of presets; models of one's own say it themselves. Leave it out, or use aevb.fit")
+    config = Config(model=None, training=training or Training(), **changes)
+    given, default = config.training, Training()
+    for name in _OF_ALGORITHMS if is_algorithm else ():
+        if name in changes or getattr(given, name) != getattr(default, name):
+            raise ConfigError(f"{name} was decided where the algorithm was made; leave it out")
+    if not isinstance(given.optimizer, Spec):
+        for name in ("learning_rate", "learning_rate_schedule"):
+            if name in changes or getattr(given, name) != getattr(default, name):
+                raise ConfigError(
+                    f"{name} is of an optimizer by name; the one that was given has its own. Leave it out"
+                )
     return config
 
 
@@ -81,7 +70,7 @@ class RowParts(NamedTuple):
     @classmethod
     def of(cls, feed: RowsFeed, rows: Rows, config: Config, validation: Any, test: Any) -> "RowParts":
         """Cut off the validation rows, if they are not given."""
-        share = config.validation
+        share = config.data.validation
         if isinstance(validation, float | int):
             share, validation = float(validation), None
         if isinstance(share, str) or isinstance(validation, str):
@@ -95,9 +84,9 @@ class RowParts(NamedTuple):
         if validation is not None:
             validation = feed.stored(validation)
         elif share > 0:
-            numbers, held_out = split(num_rows, share, config.seed)
+            numbers, held_out = split(num_rows, share, config.training.seed)
             rows, validation = take(rows, numbers), take(rows, held_out)
-        if validation is None and config.early_stopping:
+        if validation is None and config.training.early_stopping:
             raise DataError("early_stopping needs validation rows; give some, or a share")
         return cls(rows, validation, None if test is None else feed.stored(test), numbers)
 

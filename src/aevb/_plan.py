@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from aevb import estimators, evaluate, train
-from aevb.config import Config
+from aevb._spec import Auto, Own
+from aevb.config import Config, Model, resolve
 from aevb.data import (
     NAMES,
     Dataset,
@@ -25,27 +26,22 @@ from aevb.data import (
 from aevb.errors import ConfigError, DataError, UnavailableError
 from aevb.models import (
     LIKELIHOODS,
-    POSTERIORS,
-    PRIORS,
     AbstractGenerativeModel,
     AbstractRecognitionModel,
     BernoulliLikelihood,
     Decoder,
     Encoder,
-    Mlp,
+    LikelihoodSpec,
+    NetworkSpec,
     PosteriorSpec,
     PriorSpec,
-    Registry,
     Rows,
-    Spec,
     Vae,
     choose_latents,
     tie,
 )
 
 from ._splits import VALIDATION_SHARE, Splits
-
-_S = TypeVar("_S", bound=Spec)
 
 BATCH_SIZE = 100  # rows a step, unless another number is asked for or there are fewer
 
@@ -68,10 +64,9 @@ def make_plan(config: Config, splits: Splits) -> Plan:
         ConfigError: the configuration does not fit together, or does not fit the data.
         DataError: the parts of the data do not fit each other or the likelihood, or are too few.
     """
-    asked = config.likelihood
-    config, preprocessing = _resolve(config, splits)
-    guessed = guess_likelihood(splits.train).words if asked == "auto" else levels_taken(splits.train, preprocessing)
-    spec = spec_of(config, preprocessing, splits.train.rows.shape[1])
+    is_guessed = config.model is not None and isinstance(config.model.likelihood, Auto)
+    config, preprocessing, spec = _resolve(config, splits)
+    guessed = guess_likelihood(splits.train).words if is_guessed else levels_taken(splits.train, preprocessing)
     generative, recognition = eqx.filter_eval_shape(spec.build, key=jax.random.key(0))
     generative = tie(generative, recognition)
     x = jnp.zeros((1, spec.data_dim))
@@ -85,58 +80,52 @@ def choose_estimator(
     recognition: AbstractRecognitionModel,
     *,
     like: Rows,
-    given: estimators.AbstractEstimator | None = None,
 ) -> tuple[Config, estimators.AbstractEstimator, estimators.AbstractEstimator]:
-    """The estimators to train with and to evaluate the ELBO with, and the configuration that names the first.
+    """The estimators to train with and to evaluate the ELBO with, and the configuration with the first in it.
 
     Args:
-        config: its name and options.
+        config: that has the first, or `auto`.
         generative, recognition: the models, or their shapes; tied.
         like: a row of x.
-        given: an estimator that goes before the configuration's.
 
     Raises:
         ConfigError: the estimator, or the free bits, cannot be used with these models; says why.
     """
     for_evaluation = evaluate.elbo_estimator(generative, recognition, like=like)
-    name = config.estimator
-    if name == "auto":
-        name = "sgvb-b" if isinstance(for_evaluation, estimators.SgvbB) else "sgvb-a"
-    try:
-        estimator = given or estimators.make_estimator(
-            name,
-            config.num_samples,
-            num_groups=config.num_groups,
-            alpha=config.alpha,
-            ciwae_weight=config.ciwae_weight,
-            baseline=config.baseline,
+    asked, has_closed_form = config.training.estimator, isinstance(for_evaluation, estimators.SgvbB)
+    kind = estimators.SgvbB.kind if has_closed_form else estimators.SgvbA.kind
+    estimator = resolve(asked, kind, estimators.ESTIMATORS)
+    if isinstance(estimator, Own):
+        raise ConfigError(
+            f"the estimator was an object of the class {estimator.name}, which a file cannot hold; give it"
         )
+    try:
         evaluate.try_estimator(estimator, generative, recognition, like=like)
     except ConfigError as error:
-        raise ConfigError(f"estimator {name if given is None else given} cannot be used here: {error}") from None
-    if config.free_bits:
-        free_bits = train.FreeBits(config.free_bits, config.free_bits_group)
+        name = estimator.kind if estimators.ESTIMATORS.holds(estimator) else estimator
+        raise ConfigError(f"estimator {name} cannot be used here: {error}") from None
+    training = config.training
+    if training.free_bits:
+        free_bits = train.FreeBits(training.free_bits, training.free_bits_group)
         try:
             eqx.filter_eval_shape(train.free_bits_kl, generative, recognition, like, free_bits)
         except UnavailableError as error:
             raise ConfigError(f"free_bits cannot be used here: {error}") from None
-    if given is None:
-        config = config.replace(estimator=name, num_samples=estimator.num_samples)
-    return config, estimator, for_evaluation
+    return config.replace(estimator=estimator), estimator, for_evaluation
 
 
 def build(plan: Plan, data: Dataset, key: PRNGKeyArray) -> tuple[Decoder, Encoder]:
     """The models of a plan, which begin where the training rows say."""
-    config, spec = plan.config, plan.spec
-    rows = None
-    if spec.prior.needs_rows:
-        index = np.random.default_rng(config.seed).choice(
-            len(data.rows), config.prior_components, replace=len(data.rows) < config.prior_components
+    model, spec, rows = plan.config.model, plan.spec, None
+    assert model is not None
+    if num_rows := spec.prior.num_rows:
+        index = np.random.default_rng(plan.config.training.seed).choice(
+            len(data.rows), num_rows, replace=len(data.rows) < num_rows
         )
         rows = plan.preprocessing.expected(data.rows[np.sort(index)])
     return spec.build(
-        initialization=config.initialization,
-        biases=spec.likelihood.start(_centre_of(plan, data)) if config.data_bias else None,
+        initialization=model.initialization,
+        biases=spec.likelihood.start(_centre_of(plan, data)) if model.data_bias else None,
         pseudo_inputs=rows,
         key=key,
     )
@@ -157,76 +146,58 @@ def _mean_of(preprocessing: Preprocessing, data: Dataset) -> Float[np.ndarray, "
     return total / len(data)
 
 
-def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing]:
+def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing, Vae]:
     """Replace each `auto` by what the data ask for; check data and configuration against each other."""
-    data = splits.train
-    kind = guess_likelihood(data).likelihood if config.likelihood == "auto" else config.likelihood
-    likelihood = _choice(LIKELIHOODS, kind, config)
-    preprocessing = choose_preprocessing(data, likelihood, config.binarization, config.scaling)
+    data, model = splits.train, config.model
+    if model is None:
+        raise ConfigError("this configuration is of models of one's own; fit them with aevb.fit_model")
+    likelihood = resolve(model.likelihood, guess_likelihood(data).likelihood, LIKELIHOODS)
+    preprocessing = choose_preprocessing(data, likelihood, config.data.binarization, config.data.scaling)
     for other in (splits.validation, splits.test):
         if other is not None:
             check_compatible(preprocessing, data.columns, data.event_shape, other, likelihood=likelihood)
-    batch_size = min(BATCH_SIZE, len(data)) if config.batch_size is None else config.batch_size
+    batch_size = config.training.batch_size
+    if batch_size is None:
+        batch_size = min(BATCH_SIZE, len(data))
     if batch_size > len(data):
         raise DataError(
             f"{data.name} has {len(data)} training rows, fewer than the batch of {batch_size} that was asked for; "
             f"set batch_size to {len(data)} or less, or leave it out"
         )
-    if config.sigmoid_mean and not hasattr(likelihood, "sigmoid_mean"):
-        raise ConfigError(f"sigmoid_mean is an option of the gaussian likelihood; the {kind} one has it built in")
-    if config.sigmoid_mean and preprocessing.scaling == "standardize":
+    if getattr(likelihood, "sigmoid_mean", False) and preprocessing.scaling == "standardize":
         raise ConfigError("sigmoid_mean needs data in [0, 1], but these are standardised; use scaling 'unit' or 'none'")
-    validation = _absolute(config.validation) if isinstance(config.validation, str) else config.validation
+    validation = config.data.validation
     if validation is None:
         validation = 0.0 if splits.validation is None else VALIDATION_SHARE
-    q, p = _latents(config)
+    spec = _spec_of(model, likelihood, preprocessing, data.rows.shape[1])
     resolved = config.replace(
         data=data.name if data.name in NAMES else _absolute(data.name),
-        validation=validation,
-        test=_absolute(config.test),
-        likelihood=kind,
+        validation=_absolute(validation) if isinstance(validation, str) else validation,
+        test=_absolute(config.data.test),
+        likelihood=spec.likelihood,
         binarization=preprocessing.binarization,
         scaling=preprocessing.scaling,
-        posterior=q.kind,
-        prior=p.kind,
+        posterior=spec.posterior,
+        prior=spec.prior,
         batch_size=batch_size,
     )
-    return resolved, preprocessing
+    return resolved, preprocessing, spec
 
 
-# Options of a choice, by the part that it is of -> the fields of `Config` that have them.
-_FLOW = {"steps": "flow_steps", "hidden": "flow_hidden", "activation": "activation"}
-_OPTIONS = {
-    LIKELIHOODS.part: {"sigmoid_mean": "sigmoid_mean", "min_scale": "min_scale", "df": "df"},
-    POSTERIORS.part: _FLOW,
-    PRIORS.part: {"components": "prior_components", **_FLOW},
-}
-
-
-def spec_of(config: Config, preprocessing: Preprocessing, data_dim: int) -> Vae:
-    """The model of a configuration in which every `auto` is resolved.
+def _spec_of(model: Model, likelihood: LikelihoodSpec, preprocessing: Preprocessing, data_dim: int) -> Vae:
+    """The model of a configuration.
 
     Raises:
         ConfigError: its parts do not fit together.
     """
-    likelihood = _choice(LIKELIHOODS, config.likelihood, config)
     if isinstance(likelihood, BernoulliLikelihood):
         likelihood = dataclasses.replace(likelihood, grey=preprocessing.grey)
-    posterior, prior = _latents(config)
-    return Vae(data_dim, config.latent_dim, Mlp(config.hidden, config.activation), likelihood, posterior, prior)
-
-
-def _latents(config: Config) -> tuple[PosteriorSpec, PriorSpec]:
-    posterior = None if config.posterior == "auto" else _choice(POSTERIORS, config.posterior, config)
-    prior = None if config.prior == "auto" else _choice(PRIORS, config.prior, config)
-    return choose_latents(posterior, prior)
-
-
-def _choice(registry: Registry[_S], kind: str, config: Config) -> _S:
-    """The spec of a kind, with those of its options that the configuration has."""
-    known = {field.name for field in dataclasses.fields(registry[kind])}
-    fields = {name: field for name, field in _OPTIONS[registry.part].items() if name in known}
-    return registry.make(kind, **{name: getattr(config, field) for name, field in fields.items()})
+    network, posterior, prior = model.network, model.posterior, model.prior
+    assert isinstance(network, NetworkSpec)  # as names they were given, and the section made them objects
+    posterior, prior = choose_latents(
+        posterior if isinstance(posterior, PosteriorSpec) else None, prior if isinstance(prior, PriorSpec) else None
+    )
+    return Vae(data_dim, model.latent_dim, network, likelihood, posterior, prior)
 
 
 def _absolute(path: str) -> str:

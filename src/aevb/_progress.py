@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from aevb._spec import kind_of
 from aevb._splits import Splits
 from aevb.config import Config
 from aevb.data import Values, columns_of_one_value, is_binary, one_value_words, rows_found_in
-from aevb.models import LIKELIHOODS
+from aevb.models import LikelihoodSpec, Mlp
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -132,12 +133,16 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         if part is not None:
             rows += f", {len(part)} {name}"
-    sizes = "-".join(map(str, (splits.train.rows.shape[1], *config.hidden, config.latent_dim)))
-    values = LIKELIHOODS[config.likelihood].values
+    model, training = config.model, config.training
+    assert model is not None
+    assert isinstance(model.likelihood, LikelihoodSpec) and isinstance(model.network, Mlp)
+    network, likelihood, values = model.network, model.likelihood, model.likelihood.values
+    sizes = "-".join(map(str, (splits.train.rows.shape[1], *network.hidden, model.latent_dim)))
     lines = [
         f"fitting {splits.train.name} ({rows})" + (f" into {directory}" if directory else ""),
-        f"model {sizes}, {config.activation}, {config.likelihood} likelihood, binarization {config.binarization}, "
-        f"scaling {config.scaling}; estimator {config.estimator}, {config.optimizer} {config.learning_rate:g}",
+        f"model {sizes}, {network.activation}, {likelihood.kind} likelihood, binarization {config.data.binarization}, "
+        f"scaling {config.data.scaling}; estimator {kind_of(training.estimator)}, {kind_of(training.optimizer)} "
+        f"{training.learning_rate:g}",
     ]
     if splits.train.columns is not None and splits.train.labels is not None:
         lines.append("note: the column 'label' is taken for labels and is not modelled; rename it if it should be")
@@ -150,7 +155,7 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
             )
     if values is Values.REAL and (told := one_value_words(columns_of_one_value(splits.train))):
         lines.append(f"note: {told[0].lower()}{told[1:-1]}")
-    if values is Values.BINARY and config.binarization == "none" and not is_binary(splits.train.rows):
+    if values is Values.BINARY and config.data.binarization == "none" and not is_binary(splits.train.rows):
         lines.append(
             "note: grey pixels under a Bernoulli decoder; the objective is a cross-entropy, not a likelihood, "
             "and cannot be compared with ELBOs of binarised data"

@@ -51,20 +51,24 @@ def load_splits(data: Any, config: Config, *, validation: Any = None, test: Any 
     """
     dataset = load(data)
     held_out, is_cut = load(validation) if validation is not None else None, False
-    if held_out is None and isinstance(config.validation, str) and config.validation:
-        held_out = load(config.validation)
-    share = config.validation
+    if held_out is None and isinstance(config.data.validation, str) and config.data.validation:
+        held_out = load(config.data.validation)
+    share = config.data.validation
     if share is None:
         share = VALIDATION_SHARE if round(len(dataset) * VALIDATION_SHARE) else 0.0
     if held_out is None and isinstance(share, float) and share > 0:
-        train_index, validation_index = split(len(dataset), share, config.seed)
+        train_index, validation_index = split(len(dataset), share, config.training.seed)
         dataset, held_out, is_cut = dataset.take(train_index), dataset.take(validation_index), True
-    if held_out is None and config.early_stopping:
+    if held_out is None and config.training.early_stopping:
         raise DataError(
             f"early_stopping needs validation rows, and a tenth of {len(dataset)} rows is none: set validation=0.5 or "
             "another share, or give more rows"
         )
-    test_set = load(test if test is not None else config.test) if test is not None or config.test else load_test(data)
+    test_set = (
+        load(test if test is not None else config.data.test)
+        if test is not None or config.data.test
+        else load_test(data)
+    )
     return Splits(dataset, held_out, test_set, is_cut)
 
 

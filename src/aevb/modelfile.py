@@ -23,13 +23,12 @@ from aevb._feed import (
 from aevb._measures import log_jacobian
 from aevb._old_formats import renamed, upgraded, vae_of
 from aevb._plain import checked
-from aevb._plan import spec_of
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, Vae, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, BernoulliLikelihood, Vae, tie, untie
 
-FORMAT = 3  # what the older ones had is in `_old_formats`
+FORMAT = 4  # what the older ones had is in `_old_formats`
 MODEL_FILE = "model.safetensors"
 
 _COMMON = {"format", "aevb_version", "config", "data", "history", "result"}
@@ -71,7 +70,7 @@ def write(
     header = {
         "format": FORMAT,
         "aevb_version": aevb_version,
-        "config": {k: v for k, v in dataclasses.asdict(config).items() if v is not None},
+        "config": config.to_dict(),
         "data": dataclasses.asdict(feed.data),
         "history": list(history),
         "result": dict(result),
@@ -151,7 +150,7 @@ def _no_run(directory: Path) -> str:
 def _preset(header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Models | None) -> dict[str, Any]:
     if like is not None:
         raise ValueError("the file holds a preset, which is built from what the file says; leave out like=...")
-    old = header["format"] < 3
+    old, flat = header["format"] < 3, header["format"] < 4
     _check_sections(header, _OLD if old else _PRESET)
     if old:
         spec, arrays = vae_of(header["architecture"], arrays), renamed(arrays)
@@ -160,9 +159,11 @@ def _preset(header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Mode
     data = _dataclass(DataInfo, header["data"])
     if spec.data_dim != int(np.prod(data.event_shape)):
         raise ValueError(f"the model has {spec.data_dim} columns, its data shape {data.event_shape}")
-    config = Config.from_dict(header["config"])
+    config = Config.from_dict(header["config"], drop_idle=flat)
     preprocessing = Preprocessing.from_dict(header["preprocessing"])
-    _check_agreement(spec, config, preprocessing)
+    if flat and isinstance(spec.likelihood, BernoulliLikelihood) and config.model is not None:
+        config = config.replace(likelihood=dataclasses.replace(BernoulliLikelihood(), grey=preprocessing.grey))
+    _check_agreement(spec, config)
     # Shapes only: nothing is allocated before the file's own arrays were compared with what the header asks for.
     skeleton = eqx.filter_eval_shape(spec.build, key=jax.random.key(0))
     generative, recognition = fill(skeleton, arrays)
@@ -211,7 +212,7 @@ def _own(
     generative, recognition = fill(skeleton, arrays)
     history, result = _told(header)
     return {
-        "config": Config.from_dict(header["config"]),
+        "config": dataclasses.replace(Config.from_dict(header["config"], drop_idle=header["format"] < 4), model=None),
         "spec": None,
         "generative": generative if recognition is None else tie(generative, recognition),
         "recognition": recognition,
@@ -235,12 +236,12 @@ def _told(header: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     return history, result
 
 
-def _check_agreement(spec: Vae, config: Config, preprocessing: Preprocessing) -> None:
+def _check_agreement(spec: Vae, config: Config) -> None:
     """The header says in two places what the model is; arrays of one family would fit another's names and shapes."""
-    told, asked = spec.to_dict(), spec_of(config, preprocessing, spec.data_dim).to_dict()
-    for name in told.keys() - {"raw_angles"}:
-        if told[name] != asked[name]:
-            raise ValueError(f"the model has {name} {told[name]!r}, but the configuration has {asked[name]!r}")
+    for name in ("latent_dim", "network", "likelihood", "posterior", "prior"):
+        told, asked = getattr(spec, name), getattr(config.model, name)
+        if told != asked:
+            raise ValueError(f"the model has {name} {told!r}, but the configuration has {asked!r}")
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ Fits are what costs: one of digits and one of a table are shared by the tests of
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -197,7 +196,7 @@ def test_print_config_is_toml_and_flags_go_before_the_file(tmp_path: Path, capsy
     printed = tmp_path / "printed.toml"
     printed.write_text(capsys.readouterr().out)
     config = aevb.Config.from_toml(printed)
-    assert (config.data, config.latent_dim, config.activation) == ("mnist", 3, "relu")
+    assert (config.data.source, config.model.latent_dim) == ("mnist", 3) and config.model.network.activation == "relu"
 
 
 def test_evaluate_json_agrees_with_the_fit(run: Path, capsys) -> None:
@@ -479,7 +478,7 @@ def test_flat_bytes_are_pixels(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (50, 12), dtype=np.uint8)
     with pytest.warns(aevb.GuessWarning, match="taken for pixels"):
         fitted = aevb.fit(rows, hidden=(4,), epochs=1, batch_size=10, evaluation_samples=0)
-    assert (fitted.config.likelihood, fitted.config.binarization) == ("bernoulli", "dynamic")
+    assert (fitted.config.model.likelihood.kind, fitted.config.data.binarization) == ("bernoulli", "dynamic")
 
 
 def test_ctrl_c_during_the_evaluation_keeps_the_trained_model(digits: Path, tmp_path: Path) -> None:
@@ -749,8 +748,13 @@ def test_fields_are_flags_at_the_command_line_and_keywords_in_python() -> None:
     assert as_flags(said) == shown
     kept = "unknown key in c.toml: 'latent_dims'; did you mean 'latent_dim'?"
     assert as_flags(kept) == kept
-    for field in dataclasses.fields(aevb.Config):
-        assert as_flags(f"{field.name} must be at least 1") == f"--{field.name.replace('_', '-')} must be at least 1"
+    for name in aevb.config.NAMES:
+        assert as_flags(f"{name} must be at least 1") == f"--{name.replace('_', '-')} must be at least 1"
+    assert as_flags("steps of 'iaf' must be at least 1") == "--flow-steps must be at least 1"
+    assert as_flags("hidden of 'mlp' needs 1") == "--hidden needs 1"
+    assert as_flags("hidden of 'coupling' needs 1") == "--flow-hidden needs 1"
+    assert as_flags("beta of 'ciwae' must lie in [0, 1]") == "--ciwae-weight must lie in [0, 1]"
+    assert as_flags("steps of 'none' must be") == "steps of 'none' must be"
 
 
 def test_a_warning_is_one_line(table: Table, monkeypatch) -> None:
@@ -827,7 +831,7 @@ BAD = [
     ("huge batch", ["fit", "mnist", "--batch-size", "9" * 12], 2, "at most 10,000,000"),
     ("idle option", ["fit", "mnist", "--alpha", "0.2"], 2, "option of estimator renyi alone"),
     ("infinite KL", ["fit", "{digits}", "--posterior", "gaussian", "--prior", "gamma"], 2, "has no density"),
-    ("no posterior", ["fit", "mnist", "--prior", "pareto"], 2, "argument --prior"),
+    ("no posterior", ["fit", "mnist", "--prior", "pareto"], 2, "unknown prior 'pareto'"),
     ("no closed KL", ["fit", "{digits}", "--prior", "mixture", "--estimator", "sgvb-b"], 2, "no closed form"),
     (
         "free bits",
@@ -957,8 +961,9 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     code = "import sys; from aevb.cli import main\ntry: main(['fit', '--help'])\nexcept SystemExit: pass\n"
     code += "heavy = {'jax', 'numpyro', 'matplotlib', 'pyarrow', 'equinox'} & set(sys.modules); assert not heavy, heavy"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
-    for flag in ("--latent-dim", "--hidden", "--print_config", "--early-stopping", "--binarization"):
+    for flag in ("--latent-dim", "--hidden", "--print-config", "--early-stopping", "--help TOPIC"):
         assert flag in done.stdout
+    assert len(done.stdout.splitlines()) <= 45
 
 
 def test_model_reads_the_same_in_a_process_with_another_hash_seed(run: Path, digits: Path, tmp_path: Path) -> None:
@@ -1012,10 +1017,29 @@ def test_ctrl_c_on_a_terminal_leaves_a_usable_model(digits: Path, tmp_path: Path
 
 
 def test_help_tells_the_default_of_each_flag_that_has_one(capsys):
-    with pytest.raises(SystemExit):
-        main(["fit", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    for field in dataclasses.fields(aevb.Config):
-        if field.default not in ("", None) and not isinstance(field.default, bool | tuple) and field.name != "data":
-            assert f" ({field.default})" in text, field.name
-    assert "(None)" not in text and " ()" not in text
+    def said(*args: str) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", *args])
+        assert stopped.value.code == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    everything = said("--help-all")
+    assert said("--help", "all") == everything
+    for name, where in aevb.config.NAMES.items():
+        if name != "data":
+            assert f"--{name.replace('_', '-')} " in everything.replace(",", " "), name
+        if where.default not in ("", None) and not isinstance(where.default, bool | tuple):
+            assert f" ({where.default})" in everything, name
+    for registry in (aevb.models.POSTERIORS, aevb.models.PRIORS, aevb.models.LIKELIHOODS, aevb.estimators.ESTIMATORS):
+        assert all(kind in everything.replace("- ", "-") for kind in registry)
+    assert "--flow-steps N steps of the flow (4)" in everything and "first moment (0.9)" in everything
+    assert "(None)" not in everything and " ()" not in everything
+    model, training = said("--help", "model"), said("--help", "training")
+    assert "--latent-dim" in model and "--latent-dim" not in training and "--beta1" in training
+
+
+def test_help_on_what_there_is_none_on(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--help", "modle"])
+    assert stopped.value.code == 2
+    assert "no help on 'modle'; did you mean 'model'?" in capsys.readouterr().err

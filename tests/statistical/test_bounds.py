@@ -33,7 +33,6 @@ from aevb.estimators import (
     StickingTheLanding,
     Vimco,
     gradient_statistics,
-    make_estimator,
 )
 from aevb.estimators._log_weights import CHUNK, log_mean_exp, log_weights, reparameterized_samples, stopped
 from aevb.evaluate import EstimatorNoise
@@ -454,7 +453,7 @@ def test_a_support_that_moves_is_refused_where_the_score_must_average_to_zero(es
 @pytest.mark.parametrize("name", ["sgvb-a", "stl", "iwae", "dreg", "renyi", "miwae", "piwae", "ciwae"])
 def test_pathwise_gradients_want_a_reparameterised_posterior(name):
     with pytest.raises(TypeError, match="reparameterised"):
-        make_estimator(name)(
+        ESTIMATORS.make(name)(
             jax.random.key(0), JointOnly(PROBLEM.generative()), remade(NoPath), jnp.asarray(PROBLEM.rows[0])
         )
 
@@ -478,7 +477,7 @@ def test_the_score_function_does_without(estimator):
         (lambda: Ciwae(2, 1.5), r"\[0, 1\]"),
         (lambda: Renyi(2, float("nan")), "alpha"),
         (lambda: Renyi(2, float("inf")), "alpha"),
-        (lambda: make_estimator("iwea"), "choose one of"),
+        (lambda: ESTIMATORS.make("iwea"), "choose one of"),
         (lambda: gradient_statistics(SgvbA(), models(), np.zeros((2, 3)), jax.random.key(0), num_draws=1), "num_draws"),
     ],
 )

@@ -27,7 +27,7 @@ from aevb import evaluate
 from aevb.estimators import AbstractEstimator, Estimate, SgvbA, SgvbB, minibatch_bound
 from aevb.estimators._log_weights import reparameterized_samples
 from aevb.models import AbstractRecognitionModel
-from aevb.train import Batch, aevb, make_optimizer
+from aevb.train import Batch, Sgd, aevb
 
 PROBLEM = Problem.make(data_dim=5, latent_dim=2, num_rows=64, seed=3)
 ESTIMATORS = {"a": SgvbA, "b": SgvbB}
@@ -282,7 +282,7 @@ class DeafProbe(Probe):
 @functools.partial(jax.jit, static_argnums=3)
 def shift_gradient(key: jax.Array, step: jax.Array, index: jax.Array, probe: AbstractEstimator) -> jax.Array:
     generative, recognition = PROBLEM.generative(), Shifts(jnp.ones(12))
-    algorithm = aevb(generative, recognition, probe, make_optimizer("sgd", 0.1), num_examples=12)
+    algorithm = aevb(generative, recognition, probe, Sgd().build(0.1), num_examples=12)
     state = algorithm.init(key)._replace(step=step)
     return algorithm.gradients(state, Batch(index[:, None].astype(float), index))[1].shift
 
@@ -314,7 +314,7 @@ def batch_means(share_noise: bool) -> tuple[np.ndarray, int]:
     num_batches, size = 3000, 8
     generative, recognition = PROBLEM.generative(), wrong_recognition()
     rows = jnp.broadcast_to(jnp.asarray(PROBLEM.rows[0]), (size, 5))
-    algorithm = aevb(generative, recognition, SgvbA(), make_optimizer("sgd", 0.0), num_examples=size)
+    algorithm = aevb(generative, recognition, SgvbA(), Sgd().build(0.0), num_examples=size)
     state = algorithm.init(jax.random.key(5))
 
     def mean_bound(t):

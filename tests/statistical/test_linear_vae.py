@@ -11,7 +11,7 @@ from aevb import evaluate
 from aevb.distributions import Normal, positive_scale
 from aevb.estimators import SgvbB
 from aevb.models import Encoder, Mlp, StandardNormalPrior
-from aevb.train import aevb, epochs, make_optimizer, make_schedule
+from aevb.train import Adam, Cosine, aevb, epochs
 
 D, J, N, BATCH, EPOCHS = 8, 2, 2000, 100, 120
 
@@ -44,8 +44,8 @@ ROWS = make_rows()
 def train(kl_weight=None) -> tuple[LinearDecoder, Encoder]:
     decoder = LinearDecoder(eqx.nn.Linear(J, D, key=jax.random.key(0)), jnp.zeros(()))
     encoder = Encoder(D, J, Mlp(()), key=jax.random.key(1))
-    schedule = make_schedule("cosine", 0.02, EPOCHS * N // BATCH)
-    algorithm = aevb(decoder, encoder, SgvbB(), make_optimizer("adam", schedule), num_examples=N, kl_weight=kl_weight)
+    schedule = Cosine().build(0.02, EPOCHS * N // BATCH)
+    algorithm = aevb(decoder, encoder, SgvbB(), Adam().build(schedule), num_examples=N, kl_weight=kl_weight)
     start = algorithm.init(jax.random.key(2))
     for state, _ in epochs(algorithm, start, ROWS, order_key=jax.random.key(3), batch_size=BATCH, num_epochs=EPOCHS):
         last = state

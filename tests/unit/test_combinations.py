@@ -26,7 +26,7 @@ from aevb.distributions import (
     support_depends_on_parameters,
 )
 from aevb.errors import UnavailableError
-from aevb.estimators import ESTIMATORS, SgvbB, make_estimator
+from aevb.estimators import ESTIMATORS, SgvbB
 from aevb.models import POSTERIORS, PRIORS, log_likelihood_of, log_prior_of, posterior_and_prior, tie
 
 D, J = 4, 3
@@ -90,7 +90,7 @@ def test_every_likelihood_with_every_estimator(likelihood):
     both = architecture("gaussian", "normal", likelihood)
     assert shapes(densities, both).shape == ()
     for name in ESTIMATORS:
-        estimate = shapes(lambda g, q, name=name: make_estimator(name)(KEY, g, q, X), both)
+        estimate = shapes(lambda g, q, name=name: ESTIMATORS.make(name)(KEY, g, q, X), both)
         assert {leaf.shape for leaf in jax.tree.leaves(estimate)} == {()}, name
 
 
@@ -115,7 +115,7 @@ def test_every_kind_of_posterior_with_every_estimator(posterior):
         unavailable = (moving and name in ("stl", "dreg", "score", "vimco")) or (name == "sgvb-b" and not analytic)
 
         def ask(generative, recognition, name=name):
-            return make_estimator(name)(KEY, generative, recognition, X)
+            return ESTIMATORS.make(name)(KEY, generative, recognition, X)
 
         if unavailable:
             with pytest.raises(UnavailableError):

@@ -220,7 +220,7 @@ def test_a_conditional_model_is_trained_and_every_row_keeps_its_own_given():
     start = Linear(jnp.zeros((D, J)), jnp.zeros((D, C)), jnp.zeros((J, C)))
     c = np.eye(C, dtype=np.uint8)[np.arange(3000) % C]
     (x, _), _ = jax.vmap(lambda key, c: model().sample(key, c))(jax.random.split(KEY, 3000), c)
-    optimizer = train.make_optimizer("adam", train.make_schedule("constant", 0.02, 1))
+    optimizer = train.Adam().build(train.Constant().build(0.02, 1))
 
     class Encoder(AbstractRecognitionModel):
         weights: Array
@@ -251,7 +251,7 @@ def test_arrays_of_different_lengths_are_refused():
 
 def test_arrays_of_different_lengths_are_not_trained_on():
     """Indices beyond the shorter array would be taken for its last row, in silence."""
-    optimizer = train.make_optimizer("adam", train.make_schedule("constant", 0.02, 1))
+    optimizer = train.Adam().build(train.Constant().build(0.02, 1))
     algorithm = train.aevb(model(), Exact(model()), SgvbA(), optimizer, num_examples=30)
     short = (ROWS[0], ROWS[1][:5])
     with pytest.raises(ValueError, match="one length"):

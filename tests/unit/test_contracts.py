@@ -22,7 +22,7 @@ import aevb
 from aevb import evaluate
 from aevb.distributions import Delta, Laplace, Normal, has_analytic_kl
 from aevb.errors import UnavailableError
-from aevb.estimators import ESTIMATORS, SgvbA, SgvbB, gradient_statistics, make_estimator, minibatch_bound
+from aevb.estimators import ESTIMATORS, SgvbA, SgvbB, gradient_statistics, minibatch_bound
 from aevb.evaluate import _gradients
 from aevb.models import (
     AbstractGenerativeModel,
@@ -109,7 +109,7 @@ def shapes_of(fn, *args):
 
 def by_estimator(name):
     def call(generative, recognition):
-        estimator = make_estimator(name)
+        estimator = ESTIMATORS.make(name)
         return shapes_of(lambda g, q: estimator(KEY, g, q, jnp.asarray(ROWS[0])).bound, generative, recognition)
 
     return call
@@ -363,7 +363,7 @@ class Point(AbstractRecognitionModel):
 def test_a_posterior_without_a_density_is_refused(name, kind):
     """With Delta(0) estimator B gave an "ELBO" of +0.465 where log p(x) is -0.924, and no gradient."""
     with pytest.raises(UnavailableError, match=r"of Point must have a density.* Delta.* use a Normal"):
-        make_estimator(name)(KEY, Factors(jnp.zeros((D, J))), Point(kind), jnp.asarray(ROWS[0]))
+        ESTIMATORS.make(name)(KEY, Factors(jnp.zeros((D, J))), Point(kind), jnp.asarray(ROWS[0]))
 
 
 def test_a_point_may_be_a_likelihood():

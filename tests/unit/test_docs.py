@@ -88,4 +88,5 @@ def test_keras_notebook_example_is_under_30_lines() -> None:
     code = (ROOT / "examples" / "keras_notebook.py").read_text()
     assert len(code.splitlines()) < 30
     config = aevb.Config.from_toml(ROOT / "examples" / "keras_notebook.toml")
-    assert (config.hidden, config.latent_dim, config.optimizer, config.epochs) == ((256,), 2, "rmsprop", 50)
+    assert (config.model.network.hidden, config.model.latent_dim) == ((256,), 2)
+    assert (config.training.optimizer.kind, config.training.epochs) == ("rmsprop", 50)

@@ -67,7 +67,12 @@ def test_a_guess_is_a_warning_and_naming_the_likelihood_ends_it(data):
     """Ages given as integers became Bernoulli(age / 255) without a word."""
     with pytest.warns(aevb.GuessWarning, match="taken for a table of measurements") as caught:
         config = resolved(data)
-    assert (config.likelihood, config.scaling, config.binarization) == ("gaussian", "standardize", "none")
+    assert config.model.likelihood.kind == "gaussian"
+    assert (config.data.scaling, config.data.binarization) == (
+        "gaussian",
+        "standardize",
+        "none",
+    )
     assert caught[0].filename == __file__  # the caller's line, not one of the library
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -97,9 +102,9 @@ def test_held_out_rows_that_equal_training_rows_by_chance_are_not_warned_of():
 def test_what_is_evident_is_not_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert resolved(GREY).binarization == "dynamic"
-        assert resolved((GREY > 99).reshape(60, 20)).likelihood == "bernoulli"
-        assert resolved(COUNTS - 40.5).scaling == "standardize"
+        assert resolved(GREY).data.binarization == "dynamic"
+        assert resolved((GREY > 99).reshape(60, 20)).model.likelihood.kind == "bernoulli"
+        assert resolved(COUNTS - 40.5).data.scaling == "standardize"
 
 
 @pytest.mark.usefixtures("no_training")
@@ -121,10 +126,10 @@ def test_a_guess_is_a_line_of_the_command_line(tmp_path, monkeypatch, capsys):
 def test_a_default_batch_never_refuses_data():
     """80 rows were refused, for the batch is 100."""
     rows = RNG.normal(size=(80, 3))
-    assert resolved(rows).batch_size == 72  # what the validation part leaves
-    assert resolved(rows, validation=0.0).batch_size == 80
-    assert resolved(np.concatenate([rows, rows])).batch_size == 100
-    assert resolved(rows, batch_size=7).batch_size == 7
+    assert resolved(rows).training.batch_size == 72  # what the validation part leaves
+    assert resolved(rows, validation=0.0).training.batch_size == 80
+    assert resolved(np.concatenate([rows, rows])).training.batch_size == 100
+    assert resolved(rows, batch_size=7).training.batch_size == 7
     with pytest.raises(aevb.DataError, match="72 training rows, fewer than the batch of 73 that was asked for"):
         aevb.fit(rows, **SMALL, batch_size=73)
 
@@ -133,8 +138,8 @@ def test_a_handful_of_rows_is_fitted():
     """The fitted model's configuration says what was held out, so that its run finds the same rows again."""
     rows = RNG.normal(size=(4, 3))
     fitted = aevb.fit(rows, **SMALL)
-    assert (fitted.config.validation, fitted.result["held_out"], fitted.result["train_rows"]) == (0.0, "train", 4)
-    assert aevb.fit(np.tile(rows, (2, 1)), **SMALL).config.validation == 0.1
+    assert (fitted.config.data.validation, fitted.result["held_out"], fitted.result["train_rows"]) == (0.0, "train", 4)
+    assert aevb.fit(np.tile(rows, (2, 1)), **SMALL).config.data.validation == 0.1
 
 
 def test_rows_of_a_part_keep_their_numbers_in_the_data():
@@ -535,7 +540,7 @@ def test_what_is_fitted_is_told_in_the_width_of_the_terminal(monkeypatch, capsys
     config = aevb.Config(latent_dim=2, hidden=(8,), validation=0.0, estimator="sgvb-b", likelihood="gaussian")
     directory = "/a/path/that/is/longer/than/the/terminal/" + "w" * 40
     with BarProgress() as progress:
-        progress.start(describe(config, load_splits(rows, config), directory), config.epochs)
+        progress.start(describe(config, load_splits(rows, config), directory), config.training.epochs)
     told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert directory in told  # to be copied
     model = told[told.index(directory) + 1 :]

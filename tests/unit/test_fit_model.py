@@ -169,7 +169,7 @@ def test_a_conditional_model_is_sampled_given_what_is_given(of_labels):
 
 def test_a_verb_that_a_model_has_not_got_says_why():
     fitted = aevb.fit_model((JointOnly(factors()), encoder()), PLAIN, **QUICK)
-    assert isinstance(fitted.config.estimator, str) and fitted.config.estimator == "sgvb-a"
+    assert fitted.config.training.estimator == SgvbA()
     assert set(fitted.history[0]) >= {"train_elbo", "validation_elbo"} and "train_kl" not in fitted.history[0]
     found = fitted.evaluate(PLAIN)
     assert found.reconstruction is None and found.kl is None and found.log_likelihood.value > found.bound.value - 0.01
@@ -234,7 +234,7 @@ def test_an_algorithm_of_ones_own():
     fitted = aevb.fit_model(algorithm, PLAIN, **QUICK)
     assert fitted.history[0]["train_objective"] < fitted.history[0]["train_elbo"]  # the KL of theta is in it
     assert fitted.result["evaluation"]["num_rows"] == 30
-    with pytest.raises(ConfigError, match="an algorithm knows its estimator"):
+    with pytest.raises(ConfigError, match="estimator was decided where the algorithm was made"):
         aevb.fit_model(algorithm, PLAIN, **QUICK, estimator="iwae")
     with pytest.raises(ConfigError, match="learning_rate was decided where the algorithm was made"):
         aevb.fit_model(algorithm, PLAIN, **QUICK, learning_rate=0.5)
@@ -310,7 +310,7 @@ def test_rows_that_are_none_are_refused(rows, message):
         ({"latent_dim": 3}, "latent_dim is of presets"),
         ({"likelihood": "bernoulli"}, "likelihood is of presets"),
         ({"epochz": 3}, "did you mean 'epochs'"),
-        ({"estimator": "sgvb-x"}, "estimator must be one of"),
+        ({"estimator": "sgvb-x"}, "unknown estimator 'sgvb-x'; did you mean 'sgvb-b'"),
         ({"validation": "rows.csv"}, "not a path"),
     ],
 )
@@ -400,9 +400,14 @@ class Unjoined(Conditional):
             lambda: (factors(), encoder()),
             PLAIN,
             {"optimizer": optax.sgd(0.1), "beta1": 0.5},
-            "beta1 is of an optim",
+            "beta1 is an option of optimizer adam alone",
         ),
-        (lambda: (factors(), encoder()), PLAIN, {"estimator": Iwae(5), "num_samples": 9}, "num_samples is of an estim"),
+        (
+            lambda: (factors(), encoder()),
+            PLAIN,
+            {"estimator": Iwae(5), "num_samples": 9},
+            "an object that is given has its own options",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told_at_once(models, rows, options, message):

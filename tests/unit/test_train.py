@@ -18,15 +18,17 @@ from aevb.models import Decoder, Encoder, GaussianLikelihood, Linear, Mlp
 from aevb.train import (
     OPTIMIZERS,
     SCHEDULES,
+    Adagrad,
+    Adam,
     Algorithm,
     Batch,
     Metrics,
+    Rmsprop,
+    Sgd,
     TrainState,
     aevb,
     compile_epoch,
     epochs,
-    make_optimizer,
-    make_schedule,
 )
 from aevb.train._aevb import log_parameter_prior
 
@@ -51,7 +53,7 @@ def spoil(key: jax.Array, row: jax.Array) -> jax.Array:
 
 
 def make_algorithm(num_examples: int, **options) -> Algorithm:
-    options = {"estimator": SgvbB(), "optimizer": make_optimizer("adam", 0.01)} | options
+    options = {"estimator": SgvbB(), "optimizer": Adam().build(0.01)} | options
     return aevb(
         *make_models(), options.pop("estimator"), options.pop("optimizer"), num_examples=num_examples, **options
     )
@@ -210,7 +212,7 @@ def test_an_algorithm_may_have_no_bound_and_no_recognition_model():
 def test_donation_leaves_the_callers_models_alone():
     generative, recognition = make_models()
     before = [np.array(v) for v in jax.tree.leaves((generative, recognition))]
-    algorithm = aevb(generative, recognition, SgvbB(), make_optimizer("adam", 0.1), num_examples=20)
+    algorithm = aevb(generative, recognition, SgvbB(), Adam().build(0.1), num_examples=20)
     key = jax.random.key(0)
     for state, _ in epochs(algorithm, algorithm.init(key), make_rows(20), order_key=key, batch_size=5, num_epochs=2):
         trained = algorithm.model(state)
@@ -280,7 +282,7 @@ def test_kl_weight_needs_a_kl():
         JointOnly(problem.generative()),
         problem.recognition(),
         SgvbA(),
-        make_optimizer("sgd", 0.1),
+        Sgd().build(0.1),
         num_examples=12,
         kl_weight=lambda step: jnp.zeros(()),
     )
@@ -331,7 +333,7 @@ def test_gradients_are_per_example_whatever_n_is():
 
 
 def test_steps_raise_the_bound():
-    algorithm, batch = make_algorithm(12, optimizer=make_optimizer("adam", 0.01)), one_batch()
+    algorithm, batch = make_algorithm(12, optimizer=Adam().build(0.01)), one_batch()
     step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0))
     bounds = []
     for _ in range(600):
@@ -599,7 +601,7 @@ def test_early_stopping_keeps_the_best_parameters():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_lowers_a_quadratic(name, schedule):
     rate = {"adagrad": 0.5}.get(name, 0.05)
-    optimizer = make_optimizer(name, make_schedule(schedule, rate, 300))
+    optimizer = OPTIMIZERS.make(name).build(SCHEDULES.make(schedule).build(rate, 300))
     start = jnp.array([1.0, -2.0, 0.5])
 
     def step(carry, _):
@@ -619,7 +621,7 @@ def test_unknown_names_are_errors():
 
 
 def test_schedules_at_their_ends():
-    at = {name: [float(make_schedule(name, 0.1, 100)(t)) for t in (0, 50, 100, 150)] for name in SCHEDULES}
+    at = {name: [float(SCHEDULES.make(name).build(0.1, 100)(t)) for t in (0, 50, 100, 150)] for name in SCHEDULES}
     np.testing.assert_allclose(at["constant"], 0.1, rtol=1e-6)
     np.testing.assert_allclose(at["linear"], [0.1, 0.05, 0, 0], atol=1e-8)
     np.testing.assert_allclose(at["cosine"], [0.1, 0.05, 0, 0], atol=1e-8)
@@ -643,7 +645,7 @@ def test_adam_by_hand():
     for t, g in enumerate(GRADS, start=1):
         m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * g**2
         p = p - 0.1 * (m / (1 - 0.8**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
-    np.testing.assert_allclose(two_steps(make_optimizer("adam", 0.1, beta1=0.8, beta2=0.95), GRADS), p, rtol=1e-5)
+    np.testing.assert_allclose(two_steps(Adam(beta1=0.8, beta2=0.95).build(0.1), GRADS), p, rtol=1e-5)
 
 
 def test_adagrad_by_hand():
@@ -651,7 +653,7 @@ def test_adagrad_by_hand():
     for g in GRADS:
         total = total + g**2
         p = p - 0.1 * g / np.sqrt(total + 1e-8)
-    np.testing.assert_allclose(two_steps(make_optimizer("adagrad", 0.1), GRADS), p, rtol=1e-5)
+    np.testing.assert_allclose(two_steps(Adagrad().build(0.1), GRADS), p, rtol=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
@@ -661,7 +663,7 @@ def test_rmsprop_by_hand(momentum):
         v = 0.9 * v + 0.1 * g**2
         velocity = momentum * velocity + 0.1 * g / np.sqrt(v + 1e-7)
         p = p - velocity
-    actual = two_steps(make_optimizer("rmsprop", 0.1, momentum=momentum), GRADS)
+    actual = two_steps(Rmsprop(momentum=momentum).build(0.1), GRADS)
     np.testing.assert_allclose(actual, p, rtol=1e-5)
 
 
@@ -671,7 +673,7 @@ def test_sgd_by_hand(momentum):
     for g in GRADS:
         velocity = momentum * velocity + g
         p = p - 0.1 * velocity
-    np.testing.assert_allclose(two_steps(make_optimizer("sgd", 0.1, momentum=momentum), GRADS), p, rtol=1e-5)
+    np.testing.assert_allclose(two_steps(Sgd(momentum=momentum).build(0.1), GRADS), p, rtol=1e-5)
 
 
 def test_training_with_dynamic_binarisation_draws_anew_at_each_step():
@@ -686,7 +688,7 @@ def test_training_with_dynamic_binarisation_draws_anew_at_each_step():
         jax.debug.callback(lambda x: seen.append(tuple(np.asarray(x).ravel())), x)
         return x
 
-    algorithm = aevb(generative, recognition, SgvbB(), make_optimizer("sgd", 0.0), num_examples=8, prepare=prepare)
+    algorithm = aevb(generative, recognition, SgvbB(), Sgd().build(0.0), num_examples=8, prepare=prepare)
     step, state = jax.jit(algorithm.step), algorithm.init(jax.random.key(0))
     for _ in range(6):
         state, _ = step(state, Batch(jnp.asarray(rows), jnp.arange(8)))

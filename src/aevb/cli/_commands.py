@@ -8,29 +8,29 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from aevb._fit import fit as fit_model
 from aevb._progress import describe, make_progress, make_stages
+from aevb._spec import Auto
 from aevb._splits import Splits
 from aevb._trainer import Record
-from aevb.config import Config, read_toml
+from aevb.config import Config
 from aevb.data import Dataset, choose_preprocessing, guess_likelihood, levels_taken
 from aevb.errors import ConfigError, DataError, DivergenceError, GuessWarning, HeldOutWarning, OutputError
 from aevb.fitted import FittedModel
-from aevb.models import LIKELIHOODS
+from aevb.models import LikelihoodSpec
 from aevb.reports import ReportSettings, make_report, save_report
 from aevb.reports import compare as compare_models
 from aevb.rundir import RunDirectory
 
 from . import _output, _tables
 from ._background import in_background
+from ._fit_options import config_values
 from ._inputs import Rows, check_data, load_run, rows_for_all, rows_to_judge
 from ._inputs import latents as latents_of
-from ._parser import config_values
 from ._words import as_flags
 
 
@@ -40,9 +40,10 @@ def fit(args: argparse.Namespace) -> int:
     if args.print_config:
         print(config.to_toml(), end="")
         return 0
-    if not config.data:
+    data = config.data.source
+    if not data:
         raise ConfigError("aevb fit needs data: a name, as in `aevb fit mnist`, or a path to .npy .npz .csv or IDX")
-    check_data("fit", config.data)
+    check_data("fit", data)
     run: RunDirectory | None = None
     splits: Splits | None = None
     doing = "evaluating"
@@ -54,11 +55,11 @@ def fit(args: argparse.Namespace) -> int:
         run = (
             RunDirectory.create(Path(args.out))
             if args.out
-            else RunDirectory.create_numbered(Path("runs"), _run_name(config.data))
+            else RunDirectory.create_numbered(Path("runs"), _run_name(data))
         )
         run.write_config(resolved)
         splits = parts
-        progress.start(describe(resolved, splits, run.path), resolved.epochs)
+        progress.start(describe(resolved, splits, run.path), resolved.training.epochs)
         if guessed := _guessed(config, resolved, splits.train):
             progress.say(f"note: {as_flags(guessed)}")
 
@@ -79,7 +80,7 @@ def fit(args: argparse.Namespace) -> int:
         with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore", GuessWarning)  # said above
             warnings.simplefilter("ignore", HeldOutWarning)  # said beside the numbers
-            fitted = fit_model(config.data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
+            fitted = fit_model(data, config, on_start=on_start, on_epoch=on_epoch, on_trained=on_trained)
         assert run is not None
         assert splits is not None
         fitted.save(run.model)
@@ -100,7 +101,7 @@ def fit(args: argparse.Namespace) -> int:
         _tables.print_files(run.files())
     if interrupted:
         progress.say(
-            f"stopped by Ctrl-C after epoch {len(fitted.history)} of {config.epochs}; the model is usable. "
+            f"stopped by Ctrl-C after epoch {len(fitted.history)} of {config.training.epochs}; the model is usable. "
             f"Draw its figures with: aevb plot {run.path}"
         )
         return 130
@@ -271,16 +272,18 @@ def info(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> Config:
     """The configuration: the file's values, and over them the flags'."""
-    values = read_toml(args.config) if args.config else {}
-    return Config.from_dict(values | config_values(args))
+    config = Config.from_toml(args.config) if args.config else Config()
+    return config.replace(**config_values(args))
 
 
 def _guessed(config: Config, resolved: Config, data: Dataset) -> str:
     """What was made of the data and is not evident."""
-    if config.likelihood == "auto":
+    assert config.model is not None and resolved.model is not None
+    if isinstance(config.model.likelihood, Auto):
         return guess_likelihood(data).words
-    chosen: Any = (resolved.binarization, resolved.scaling)
-    return levels_taken(data, choose_preprocessing(data, LIKELIHOODS[resolved.likelihood](), *chosen))
+    likelihood, seen = resolved.model.likelihood, resolved.data
+    assert isinstance(likelihood, LikelihoodSpec)
+    return levels_taken(data, choose_preprocessing(data, likelihood, seen.binarization, seen.scaling))
 
 
 def _run_name(data: str) -> str:
@@ -332,5 +335,5 @@ def _draw(
 ) -> list[Path]:
     from aevb.plots import save_figures
 
-    key = jax.random.key(fitted.config.seed)
+    key = jax.random.key(fitted.config.training.seed)
     return save_figures(fitted, directory, rows=dataset.rows, labels=dataset.labels, key=key, on_failure=on_failure)

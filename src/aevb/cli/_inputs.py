@@ -123,7 +123,7 @@ def split_like(fitted: FittedModel, data: str) -> Splits | None:
     """
     config = fitted.config
     whole = config.replace(early_stopping=0, test="", validation=0.0)
-    shared = [whole.replace(validation=config.validation)] if isinstance(config.validation, float) else []
+    shared = [whole.replace(validation=config.data.validation)] if isinstance(config.data.validation, float) else []
     for candidate in (*shared, whole):  # also whole, for arrays may have been given beside it
         try:
             splits = load_splits(data, candidate)
@@ -149,7 +149,7 @@ def latents(path: str) -> np.ndarray:
 
 def _own_splits(fitted: FittedModel, how: str) -> Splits:
     config = fitted.config
-    if config.data in ("", "array"):
+    if config.data.source in ("", "array"):
         raise DataError(f"this model was fitted to an array in memory, so its data cannot be found again; {how}")
     for path in _files(config):
         if not Path(path).exists():
@@ -158,17 +158,17 @@ def _own_splits(fitted: FittedModel, how: str) -> Splits:
                 f"the data that this model was fitted with are not here: {name} was {path}; {how} (if it is the same "
                 "file, what the model held out of it is used)"
             )
-    splits = load_splits(config.data, config)
+    splits = load_splits(config.data.source, config)
     if splits.train.fingerprint != fitted.data.fingerprint:
         raise DataError(
-            f"{config.data} has changed since this model was fitted to it, so its held-out part is lost; {how}"
+            f"{config.data.source} has changed since this model was fitted to it, so its held-out part is lost; {how}"
         )
     return splits
 
 
 def _train_rows(fitted: FittedModel) -> Dataset | None:
     """The rows that the model was fitted to, if they can be found where they were."""
-    data = fitted.config.data
+    data = fitted.config.data.source
     if data in ("", "array") or (data not in NAMES and not Path(data).exists()):
         return None
     splits = split_like(fitted, data)
@@ -176,13 +176,16 @@ def _train_rows(fitted: FittedModel) -> Dataset | None:
 
 
 def _files(config: Config) -> list[str]:
-    files = [config.data, *(file for _, file in _given(config))]
+    files = [config.data.source, *(file for _, file in _given(config))]
     return [file for file in files if file not in NAMES]
 
 
 def _given(config: Config) -> list[tuple[str, str]]:
     """What was held out by a name of its own: the part and the name."""
-    named = {"test": config.test, "validation": config.validation if isinstance(config.validation, str) else ""}
+    named = {
+        "test": config.data.test,
+        "validation": config.data.validation if isinstance(config.data.validation, str) else "",
+    }
     return [(part, file) for part, file in named.items() if file]
 
 

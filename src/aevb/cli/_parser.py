@@ -1,17 +1,15 @@
-"""Arguments. The options of `aevb fit` are made from the fields of `Config`, so that there is one list of names."""
+"""Arguments. Those of `aevb fit` are made from the names of a configuration: there is one list of them."""
 
 import argparse
-import dataclasses
 import itertools
 import re
 import sys
-import types
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 from aevb._version import __version__
-from aevb.config import Config
 from aevb.errors import ConfigError
 
+from ._fit_options import add_fit_options
 from ._words import did_you_mean
 
 
@@ -58,16 +56,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aevb {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, help: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+    def command(name: str, help: str, *, add_help: bool = True) -> argparse.ArgumentParser:
+        description = help[0].upper() + help[1:] + "."
+        return commands.add_parser(name, help=help, description=description, allow_abbrev=False, add_help=add_help)
 
-    fit = command("fit", "fit a model to data, evaluate it and picture it")
-    fit.add_argument("data", nargs="?", metavar="DATA", help="data name (mnist) or path (.npy .npz .csv IDX)")
-    fit.add_argument("--out", metavar="DIR", help="directory for the run (default: the next free runs/NAME-1, -2, ...)")
-    fit.add_argument("--config", metavar="FILE", help="TOML file of the options below; flags override it")
-    fit.add_argument("--print_config", "--print-config", action="store_true", help="print the configuration and stop")
-    fit.add_argument("--quiet", action="store_true", help="print errors only")
-    _add_config_options(fit)
+    fit = command("fit", "fit a model to data, evaluate it and picture it", add_help=False)
+    add_fit_options(fit)
 
     evaluate = command("evaluate", "how good a run's model is: numbers with error bars, diagnostics, words, a page")
     _add_run(evaluate)
@@ -175,78 +169,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def config_values(args: argparse.Namespace) -> dict[str, Any]:
-    """The configuration's fields that were given as flags."""
-    names = {f.name for f in dataclasses.fields(Config)}
-    return {name: value for name, value in vars(args).items() if name in names and value is not None}
-
-
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="run directory or model file")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write: .npy, .npz or .csv")
-
-
-def _add_config_options(parser: argparse.ArgumentParser) -> None:
-    hints = get_type_hints(Config)
-    group = parser.add_argument_group("configuration")
-    for field in dataclasses.fields(Config):
-        if field.name == "data":
-            continue
-        hint = hints[field.name]
-        default = field.default
-        if isinstance(default, tuple):
-            default = " ".join(map(str, default))
-        shown = "" if default in ("", None) or isinstance(default, bool) else f" ({default})"
-        options: dict[str, Any] = {"help": field.metadata["help"].replace("%", "%%") + shown, "default": None}
-        if hint is bool:
-            options["action"] = argparse.BooleanOptionalAction
-            options["help"] += " (on)" if default else " (off)"
-        elif get_origin(hint) is Literal:
-            options |= {"choices": get_args(hint), "metavar": "NAME"}
-            options["help"] += "; one of " + ", ".join(get_args(hint))
-        elif get_origin(hint) is tuple:
-            options |= {"type": _units, "nargs": "*", "metavar": "UNITS"}
-        elif get_origin(hint) in (Union, types.UnionType):
-            kinds = get_args(hint)
-            kind = _number_or_text if str in kinds else _whole if int in kinds else _real
-            options |= {"type": kind, "metavar": "N" if kind is _whole else "VALUE"}
-        else:
-            metavar = {int: "N", float: "X", str: "PATH"}[hint]
-            options |= {"type": {int: _whole, float: _real, str: str}[hint], "metavar": metavar}
-        group.add_argument("--" + field.name.replace("_", "-"), dest=field.name, **options)
-
-
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def _units(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number; if it is the data, put it before the options: aevb fit DATA --hidden 64"
-        ) from None
 
 
 def _count(text: str) -> int:

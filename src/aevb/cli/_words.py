@@ -1,14 +1,13 @@
 """Words for the terminal: in any encoding, and with the names that the command line has for things."""
 
 import codecs
-import dataclasses
 import difflib
 import io
 import re
 import sys
 from collections.abc import Iterable
 
-from aevb.config import Config
+from aevb.config import NAMES, SECTIONS, registry_of
 
 _FALLBACKS = {"±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "‖": "||", "→": "->", "≥": ">=", "≤": "<=", "×": "x"}
 
@@ -66,10 +65,11 @@ _FLAGS = {
     "num_rows": "rows",
     "num_simulated": "simulated",
 }
-_FIELDS = sorted({*(f.name for f in dataclasses.fields(Config)), *_FLAGS}, key=len, reverse=True)
+_FIELDS = sorted({*NAMES, *_FLAGS}, key=len, reverse=True)
 _KEYWORD = re.compile(rf"(?<![\w./'\"-])({'|'.join(_FIELDS)})=(?:'([^']*)'|\"([^\"]*)\"|([\w.+-]*\w))")
 _NAME = re.compile(rf"(?<![\w./'\"=-])({'|'.join(name for name in _FIELDS if '_' in name)})(?![\w/'\"=-]|\.\w)")
 _SUBJECT = re.compile(rf"^({'|'.join(_FIELDS)})(?= (must|needs|is|does|cannot)\b)")
+_OF_KIND = re.compile(r"^(\w+) of '([\w-]+)'(?= (must|needs)\b)")
 
 
 def as_flags(message: str) -> str:
@@ -81,16 +81,27 @@ def as_flags(message: str) -> str:
     """
     if message.startswith("unknown "):  # on a key of a file, whose name stands there as it must be written
         return message
-    text = _SUBJECT.sub(lambda match: _flag(match[1]), message)
+    text = _OF_KIND.sub(lambda match: _flag_of_option(match[1], match[2]) or match[0], message)
+    text = _SUBJECT.sub(lambda match: flag_of(match[1]), text)
     text = _KEYWORD.sub(lambda match: _with_value(match[1], match[2] or match[3] or match[4] or "''"), text)
-    return _NAME.sub(lambda match: _flag(match[1]), text)
+    return _NAME.sub(lambda match: flag_of(match[1]), text)
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """The flag of a name of the library."""
     return "--" + (_FLAGS.get(name) or name).replace("_", "-")
+
+
+def _flag_of_option(option: str, kind: str) -> str | None:
+    """The flag of a kind's option, if it has one."""
+    for name, where in NAMES.items():
+        for field in where.fields if where.option == option else ():
+            if option in registry_of(SECTIONS[where.section].__dataclass_fields__[field]).options_of(kind):
+                return flag_of(name)
+    return None
 
 
 def _with_value(name: str, value: str) -> str:
     if value in ("True", "False"):
-        return _flag(name) if value == "True" else "--no-" + name.replace("_", "-")
-    return f"{_flag(name)} {value}"
+        return flag_of(name) if value == "True" else "--no-" + name.replace("_", "-")
+    return f"{flag_of(name)} {value}"

@@ -9,8 +9,7 @@ from ._importance import Iwae as Iwae
 from ._importance import Miwae as Miwae
 from ._importance import Piwae as Piwae
 from ._log_weights import log_mean_exp as log_mean_exp
-from ._names import ESTIMATORS as ESTIMATORS
-from ._names import make_estimator as make_estimator
+from ._registry import ESTIMATORS as ESTIMATORS
 from ._renyi import Renyi as Renyi
 from ._score import ScoreFunction as ScoreFunction
 from ._score import Vimco as Vimco

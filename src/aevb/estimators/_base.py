@@ -1,7 +1,8 @@
 """What an estimator is, and how the estimates of a minibatch stand for the whole data set (eq. 8)."""
 
 import abc
-from typing import ClassVar, NamedTuple
+import dataclasses
+from typing import Any, ClassVar, NamedTuple, get_type_hints
 
 import equinox as eqx
 import jax
@@ -33,10 +34,22 @@ class AbstractEstimator(eqx.Module):
     methods; the training algorithm keeps the state among its own.
     """
 
+    kind: ClassVar[str] = "own"  # its name in files and on the command line, if it is registered
     bound_name: ClassVar[str] = "elbo"  # what `Estimate.bound` is: elbo, iwae_bound, ...
     # Whether bound = log_likelihood - kl, with gradients that may be weighed against each other.
     differentiable_terms: ClassVar[bool] = False
     num_samples: eqx.AbstractVar[int]
+
+    @classmethod
+    def option_types(cls) -> dict[str, Any]:
+        """Of each option, its type: the static fields, for what else there is belongs to the state."""
+        hints = get_type_hints(cls)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.metadata.get("static")}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of each option, its value."""
+        return {name: getattr(self, name) for name in self.option_types()}
 
     @abc.abstractmethod
     def __call__(

@@ -38,6 +38,7 @@ class Iwae(AbstractEstimator):
         UnavailableError: q(z | x) has no reparameterised sampler.
     """
 
+    kind: ClassVar[str] = "iwae"
     bound_name: ClassVar[str] = "iwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
 
@@ -76,6 +77,7 @@ class Dreg(AbstractEstimator):
         UnavailableError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
     """
 
+    kind: ClassVar[str] = "dreg"
     bound_name: ClassVar[str] = "iwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
 
@@ -114,6 +116,7 @@ class Miwae(AbstractEstimator):
         num_groups: M.
     """
 
+    kind: ClassVar[str] = "miwae"
     bound_name: ClassVar[str] = "iwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
     num_groups: int = eqx.field(static=True, default=2)
@@ -147,6 +150,7 @@ class Piwae(AbstractEstimator):
         num_groups: M.
     """
 
+    kind: ClassVar[str] = "piwae"
     bound_name: ClassVar[str] = "iwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
     num_groups: int = eqx.field(static=True, default=2)
@@ -180,6 +184,7 @@ class Ciwae(AbstractEstimator):
         beta: weight of the ELBO.
     """
 
+    kind: ClassVar[str] = "ciwae"
     bound_name: ClassVar[str] = "ciwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
     beta: float = eqx.field(static=True, default=0.5)
@@ -187,7 +192,7 @@ class Ciwae(AbstractEstimator):
     def __check_init__(self) -> None:
         check_num_samples(self.num_samples)
         if not 0.0 <= self.beta <= 1.0:
-            raise ConfigError(f"beta weighs two bounds and must lie in [0, 1], got {self.beta}")
+            raise ConfigError(f"beta of 'ciwae' must lie in [0, 1], got {self.beta}")
 
     def __call__(
         self,

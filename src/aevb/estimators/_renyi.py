@@ -29,6 +29,7 @@ class Renyi(AbstractEstimator):
         alpha: order; any number, or -inf.
     """
 
+    kind: ClassVar[str] = "renyi"
     bound_name: ClassVar[str] = "renyi_objective"
     num_samples: int = eqx.field(static=True, default=5)
     alpha: float = eqx.field(static=True, default=0.5)

@@ -32,16 +32,26 @@ class ScoreFunction(AbstractEstimator):
     mean zero and is dropped. Cost: as estimator A.
 
     Args:
-        num_samples: L, latent samples per example.
+        num_samples: L, latent samples per example; None: as few as the baseline allows.
         baseline: c.
+        running_mean: of log w over the steps so far, with that baseline.
 
     Raises:
         UnavailableError: the parameters of q(z | x) move the edge of its support: the score's mean is not zero then.
     """
 
-    num_samples: int = eqx.field(static=True, default=1)
-    baseline: str = eqx.field(static=True, default="none")
-    running_mean: Float[Array, ""] | None = None
+    kind: ClassVar[str] = "score"
+    num_samples: int = eqx.field(static=True)
+    baseline: str = eqx.field(static=True)
+    running_mean: Float[Array, ""] | None
+
+    def __init__(
+        self, num_samples: int | None = None, baseline: str = "none", running_mean: Float[Array, ""] | None = None
+    ):
+        least = 2 if baseline == "leave-one-out" else 1
+        self.num_samples = least if num_samples is None else num_samples
+        self.baseline = baseline
+        self.running_mean = running_mean
 
     def __check_init__(self) -> None:
         if self.baseline not in BASELINES:
@@ -103,6 +113,7 @@ class Vimco(AbstractEstimator):
         num_samples: K, at least 2.
     """
 
+    kind: ClassVar[str] = "vimco"
     bound_name: ClassVar[str] = "iwae_bound"
     num_samples: int = eqx.field(static=True, default=5)
 

@@ -35,6 +35,7 @@ class SgvbA(AbstractEstimator):
         UnavailableError: q(z | x) has no reparameterised sampler.
     """
 
+    kind: ClassVar[str] = "sgvb-a"
     differentiable_terms: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
 
@@ -69,6 +70,7 @@ class SgvbB(AbstractEstimator):
             known, or q(z | x) has no reparameterised sampler.
     """
 
+    kind: ClassVar[str] = "sgvb-b"
     differentiable_terms: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
 

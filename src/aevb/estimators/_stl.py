@@ -28,6 +28,7 @@ class StickingTheLanding(AbstractEstimator):
         UnavailableError: q(z | x) has no reparameterised sampler, or its parameters move the edge of its support.
     """
 
+    kind: ClassVar[str] = "stl"
     differentiable_terms: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
 

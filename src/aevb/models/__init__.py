@@ -1,5 +1,8 @@
 """Models: p(x, z) and q(z | x), each written for ONE example, and the networks inside them."""
 
+from aevb._spec import Registry as Registry
+from aevb._spec import Spec as Spec
+
 from ._contracts import AbstractGenerativeModel as AbstractGenerativeModel
 from ._contracts import AbstractPriorLikelihood as AbstractPriorLikelihood
 from ._contracts import AbstractRecognitionModel as AbstractRecognitionModel
@@ -22,8 +25,6 @@ from ._examples import X as X
 from ._examples import as_floats as as_floats
 from ._examples import num_rows_of as num_rows_of
 from ._examples import take as take
-from ._spec import Registry as Registry
-from ._spec import Spec as Spec
 from ._vae import Vae as Vae
 from ._vae import choose_latents as choose_latents
 from .likelihoods import LIKELIHOODS as LIKELIHOODS

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb._plain import checked
+from aevb._spec import Registry
 from aevb.distributions import FAMILIES, family_lies_within
 from aevb.errors import ConfigError
 
 from ._decoder import Decoder
 from ._encoder import Encoder
-from ._spec import Registry
 from .likelihoods import LIKELIHOODS, BernoulliLikelihood, LikelihoodSpec
 from .networks import NETWORKS, Initialization, Mlp, NetworkSpec
 from .posteriors import POSTERIORS, GaussianPosterior, PosteriorSpec

@@ -1,4 +1,4 @@
-"""Training: algorithms as values (`Algorithm`), the compiled epoch, and optimisers by name."""
+"""Training: algorithms as values (`Algorithm`), the compiled epoch, and optimisers."""
 
 from ._aevb import aevb as aevb
 from ._algorithm import Algorithm as Algorithm
@@ -15,7 +15,13 @@ from ._objective import FreeBits as FreeBits
 from ._objective import free_bits_kl as free_bits_kl
 from ._optimizers import OPTIMIZERS as OPTIMIZERS
 from ._optimizers import SCHEDULES as SCHEDULES
-from ._optimizers import Optimizer as Optimizer
-from ._optimizers import Schedule as Schedule
-from ._optimizers import make_optimizer as make_optimizer
-from ._optimizers import make_schedule as make_schedule
+from ._optimizers import Adagrad as Adagrad
+from ._optimizers import Adam as Adam
+from ._optimizers import Constant as Constant
+from ._optimizers import Cosine as Cosine
+from ._optimizers import Exponential as Exponential
+from ._optimizers import Linear as Linear
+from ._optimizers import OptimizerSpec as OptimizerSpec
+from ._optimizers import Rmsprop as Rmsprop
+from ._optimizers import ScheduleSpec as ScheduleSpec
+from ._optimizers import Sgd as Sgd

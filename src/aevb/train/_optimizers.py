@@ -1,78 +1,175 @@
-"""Optimisers and learning-rate schedules by name, all of them Optax's."""
+"""Optimisers and learning-rate schedules in plain values; all of them are Optax's."""
 
-from typing import Literal, get_args
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
 
 import optax
 
-Optimizer = Literal["adam", "adagrad", "rmsprop", "sgd"]
-Schedule = Literal["constant", "linear", "cosine", "exponential"]
-
-OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
-SCHEDULES: tuple[str, ...] = get_args(Schedule)
-
-# What is added to the root of the second moment when nothing else is asked for: each method's customary value.
-DEFAULT_EPSILON = {"adam": 1e-8, "adagrad": 1e-8, "rmsprop": 1e-7, "sgd": 0.0}
+from aevb._spec import Registry, Spec
 
 
-def make_schedule(name: Schedule, learning_rate: float, num_steps: int) -> optax.Schedule:
-    """Learning rate as a function of the optimiser's step.
+class OptimizerSpec(Spec, abc.ABC):
+    """An optimiser. `epsilon` keeps the division by a root of a second moment finite."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in self.options.items():
+            if name == "epsilon":
+                self.require(0 <= value < float("inf"), name, "must not be negative, and must be finite")
+            else:
+                self.require(0 <= value < 1, name, "must be at least 0 and less than 1")
+
+    @abc.abstractmethod
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """The gradient transformation, which is given the gradient of a loss.
+
+        Args:
+            learning_rate: a number, or a function of the step.
+        """
+
+
+@dataclass(frozen=True)
+class Adam(OptimizerSpec):
+    """Kingma & Ba (2015).
 
     Args:
-        name: `constant`; `linear`, down to 0; `cosine`, down to 0 (Loshchilov & Hutter 2017); `exponential`, down to
-            1 % of its start.
-        learning_rate: at step 0.
-        num_steps: length of the run.
-
-    Returns:
-        A function step -> learning rate.
+        beta1, beta2: decay of the first and the second moment.
+        epsilon: beside the root.
 
     Example:
-        >>> float(make_schedule("linear", 0.1, 100)(50))
-        0.05000000074505806
+        >>> Adam(beta1=0.5).build(1e-3)  # doctest: +ELLIPSIS
+        GradientTransformationExtraArgs(...)
     """
-    if name == "constant":
-        return optax.constant_schedule(learning_rate)
-    if name == "linear":
-        return optax.linear_schedule(learning_rate, 0.0, num_steps)
-    if name == "cosine":
-        return optax.cosine_decay_schedule(learning_rate, num_steps)
-    if name == "exponential":
-        return optax.exponential_decay(learning_rate, num_steps, 0.01)
-    raise ValueError(f"unknown learning-rate schedule {name!r}; choose one of {', '.join(SCHEDULES)}")
+
+    kind: ClassVar[str] = "adam"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """Optax's."""
+        return optax.adam(learning_rate, b1=self.beta1, b2=self.beta2, eps=self.epsilon)
 
 
-def make_optimizer(
-    name: Optimizer,
-    schedule: optax.ScalarOrSchedule,
-    *,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    decay: float = 0.9,
-    momentum: float = 0.0,
-    epsilon: float | None = None,
-) -> optax.GradientTransformation:
-    """An Optax optimiser.
+@dataclass(frozen=True)
+class Adagrad(OptimizerSpec):
+    """Duchi, Hazan & Singer (2011): the paper's.
 
     Args:
-        name: `adam` (Kingma & Ba 2015), `adagrad` (Duchi et al. 2011; the paper's), `rmsprop` (Tieleman & Hinton
-            2012), `sgd`.
-        schedule: learning rate, a number or a function of the step.
-        beta1, beta2: decay of Adam's moments.
-        decay: of RMSprop's second moment.
-        momentum: of SGD and RMSprop.
-        epsilon: keeps the division by a root of a second moment finite; None: 1e-8 for Adam and Adagrad, 1e-7 for
-            RMSprop (Keras'). Adagrad's and RMSprop's stands under the root, Adam's beside it.
-
-    Returns:
-        A gradient transformation that is given the gradient of a loss.
+        epsilon: under the root.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(OPTIMIZERS)}")
-    eps = DEFAULT_EPSILON[name] if epsilon is None else epsilon
-    if name == "adam":
-        return optax.adam(schedule, b1=beta1, b2=beta2, eps=eps)
-    if name == "adagrad":
-        return optax.adagrad(schedule, initial_accumulator_value=0.0, eps=eps)
-    if name == "rmsprop":
-        return optax.rmsprop(schedule, decay=decay, eps=eps, momentum=momentum or None)
-    return optax.sgd(schedule, momentum=momentum or None)
+
+    kind: ClassVar[str] = "adagrad"
+    epsilon: float = 1e-8
+
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """Optax's, which begins from no squares."""
+        return optax.adagrad(learning_rate, initial_accumulator_value=0.0, eps=self.epsilon)
+
+
+@dataclass(frozen=True)
+class Rmsprop(OptimizerSpec):
+    """Tieleman & Hinton (2012).
+
+    Args:
+        decay: of the second moment.
+        momentum: 0: none.
+        epsilon: under the root; the default is Keras'.
+    """
+
+    kind: ClassVar[str] = "rmsprop"
+    decay: float = 0.9
+    momentum: float = 0.0
+    epsilon: float = 1e-7
+
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """Optax's."""
+        return optax.rmsprop(learning_rate, decay=self.decay, eps=self.epsilon, momentum=self.momentum or None)
+
+
+@dataclass(frozen=True)
+class Sgd(OptimizerSpec):
+    """Stochastic gradient descent.
+
+    Args:
+        momentum: 0: none.
+    """
+
+    kind: ClassVar[str] = "sgd"
+    momentum: float = 0.0
+
+    def build(self, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+        """Optax's."""
+        return optax.sgd(learning_rate, momentum=self.momentum or None)
+
+
+OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer", Adam, Adagrad, Rmsprop, Sgd, base=OptimizerSpec)
+
+
+class ScheduleSpec(Spec, abc.ABC):
+    """How the learning rate goes down over a run."""
+
+    @abc.abstractmethod
+    def build(self, learning_rate: float, num_steps: int) -> optax.Schedule:
+        """A function of the step.
+
+        Args:
+            learning_rate: at step 0.
+            num_steps: length of the run.
+        """
+
+
+@dataclass(frozen=True)
+class Constant(ScheduleSpec):
+    """It does not."""
+
+    kind: ClassVar[str] = "constant"
+
+    def build(self, learning_rate: float, num_steps: int) -> optax.Schedule:
+        """The same at each step."""
+        del num_steps
+        return optax.constant_schedule(learning_rate)
+
+
+@dataclass(frozen=True)
+class Linear(ScheduleSpec):
+    """In a line down to 0.
+
+    Example:
+        >>> float(Linear().build(0.1, 100)(50))
+        0.05000000074505806
+    """
+
+    kind: ClassVar[str] = "linear"
+
+    def build(self, learning_rate: float, num_steps: int) -> optax.Schedule:
+        """0 at the last step and after it."""
+        return optax.linear_schedule(learning_rate, 0.0, num_steps)
+
+
+@dataclass(frozen=True)
+class Cosine(ScheduleSpec):
+    """Half a cosine down to 0: Loshchilov & Hutter (2017)."""
+
+    kind: ClassVar[str] = "cosine"
+
+    def build(self, learning_rate: float, num_steps: int) -> optax.Schedule:
+        """0 at the last step and after it."""
+        return optax.cosine_decay_schedule(learning_rate, num_steps)
+
+
+@dataclass(frozen=True)
+class Exponential(ScheduleSpec):
+    """By the same factor at each step, down to 1 % of its start."""
+
+    kind: ClassVar[str] = "exponential"
+
+    def build(self, learning_rate: float, num_steps: int) -> optax.Schedule:
+        """0.01 of it at the last step."""
+        return optax.exponential_decay(learning_rate, num_steps, 0.01)
+
+
+SCHEDULES: Registry[ScheduleSpec] = Registry(
+    "learning-rate schedule", Constant, Linear, Cosine, Exponential, base=ScheduleSpec
+)

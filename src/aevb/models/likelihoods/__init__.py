@@ -1,6 +1,6 @@
 """Likelihoods p(x | z): one file for each family, and its line in the registry here."""
 
-from aevb.models._spec import Registry
+from aevb._spec import Registry
 
 from ._bernoulli import BernoulliLikelihood as BernoulliLikelihood
 from ._continuous_bernoulli import ContinuousBernoulliLikelihood as ContinuousBernoulliLikelihood
@@ -19,4 +19,5 @@ LIKELIHOODS: Registry[LikelihoodSpec] = Registry(
     DiscretizedLogisticLikelihood,
     LaplaceLikelihood,
     StudentTLikelihood,
+    base=LikelihoodSpec,
 )

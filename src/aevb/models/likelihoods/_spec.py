@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from aevb._spec import Spec
 from aevb.data import Values
 from aevb.distributions import Distribution
-from aevb.models._spec import Spec
 
 
 class LikelihoodSpec(Spec, abc.ABC):

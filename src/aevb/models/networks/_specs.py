@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from aevb.models._spec import Registry, Spec
+from aevb._spec import Registry, Spec
 
 from ._mlp import MLP, Activation, Initialization
 
@@ -74,7 +74,7 @@ class Mlp(NetworkSpec):
         return MLP(in_size, self.hidden[::-1], self.activation, initialization, key=key)
 
 
-NETWORKS: Registry[NetworkSpec] = Registry("network", Mlp)
+NETWORKS: Registry[NetworkSpec] = Registry("network", Mlp, base=NetworkSpec)
 
 
 def out_size_of(network: Network, in_size: int) -> int:

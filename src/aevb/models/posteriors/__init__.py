@@ -1,7 +1,7 @@
 """Posteriors q(z | x), and the flows that some are made of."""
 
+from aevb._spec import Registry
 from aevb.distributions import FAMILIES
-from aevb.models._spec import Registry
 
 from ._families import GaussianPosterior as GaussianPosterior
 from ._families import family_posterior as family_posterior
@@ -24,4 +24,5 @@ POSTERIORS: Registry[PosteriorSpec] = Registry(
     Iaf,
     Coupling,
     *(family_posterior(name) for name in FAMILIES if name != "normal"),
+    base=PosteriorSpec,
 )

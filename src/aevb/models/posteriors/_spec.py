@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb._spec import Spec
 from aevb.distributions import FAMILIES, Distribution
-from aevb.models._spec import Spec
 
 from ._flows import AbstractFlow
 

@@ -1,7 +1,7 @@
 """Priors p(z): a family's standard member, and three that are learned."""
 
+from aevb._spec import Registry
 from aevb.distributions import FAMILIES, family_lies_within
-from aevb.models._spec import Registry
 
 from ._mixture import Mixture as Mixture
 from ._priors import AbstractPrior as AbstractPrior
@@ -26,4 +26,5 @@ PRIORS: Registry[PriorSpec] = Registry(
     Vamp,
     CouplingNormal,
     *(standard(name) for name in FAMILIES if name != "normal" and any(family_lies_within(q, name) for q in FAMILIES)),
+    base=PriorSpec,
 )

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aevb._spec import Spec
 from aevb.distributions import FAMILIES
-from aevb.models._spec import Spec
 from aevb.models.networks import Activation
 from aevb.models.posteriors import check_flow
 
@@ -24,7 +24,7 @@ class Surroundings(NamedTuple):
     Args:
         latent_dim, data_dim: J and D.
         unit_interval: whether x as the model sees it lies in [0, 1].
-        pseudo_inputs: for one that `needs_rows`, (K, D): rows of the training data; None: noise.
+        pseudo_inputs: for one with `num_rows`, (K, D): rows of the training data; None: noise.
     """
 
     latent_dim: int
@@ -40,7 +40,11 @@ class PriorSpec(Spec, abc.ABC):
     support_of: ClassVar[str | None] = "normal"
     # Whether the density is the same at both ends of (-pi, pi), where the circle is cut.
     is_closed: ClassVar[bool] = False
-    needs_rows: ClassVar[bool] = False  # whether it begins from rows of the data
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows of the data it begins from."""
+        return 0
 
     @abc.abstractmethod
     def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
@@ -81,7 +85,7 @@ def standard(family: str) -> type[PriorSpec]:
 
 @dataclass(frozen=True)
 class GaussianMixture(PriorSpec):
-    """A `MixturePrior`.
+    """A mixture of K Gaussians (`MixturePrior`).
 
     Args:
         components: K.
@@ -101,7 +105,7 @@ class GaussianMixture(PriorSpec):
 
 @dataclass(frozen=True)
 class Vamp(PriorSpec):
-    """A `VampPrior`.
+    """A mixture of q(z | u_k) of K pseudo-inputs u_k (`VampPrior`).
 
     Args:
         components: K pseudo-inputs.
@@ -110,12 +114,16 @@ class Vamp(PriorSpec):
     kind: ClassVar[str] = "vamp"
     support_of: ClassVar[str | None] = None
     is_closed: ClassVar[bool] = True
-    needs_rows: ClassVar[bool] = True
     components: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_components(self)
+
+    @property
+    def num_rows(self) -> int:
+        """One for each pseudo-input."""
+        return self.components
 
     def build(self, around: Surroundings, *, key: PRNGKeyArray) -> AbstractPrior:
         """K pseudo-inputs: the given rows, or noise."""
@@ -132,7 +140,7 @@ class Vamp(PriorSpec):
 
 @dataclass(frozen=True)
 class CouplingNormal(PriorSpec):
-    """A `FlowPrior`: what a flow of affine couplings makes of N(0, I).
+    """What a flow of affine couplings makes of N(0, I) (`FlowPrior`).
 
     Args:
         steps: layers of the flow, 1 to 1,000.
