@@ -311,7 +311,7 @@ def _run(
 def _fitted(job: _Job, trainer: Trainer, result: Record) -> FittedModel:
     generative, recognition = trainer.models()
     return FittedModel(
-        config=job.config.replace(training=job.config.training.without_objects()),
+        config=job.config.without_objects(),
         spec=job.spec,
         generative=generative,
         recognition=recognition,

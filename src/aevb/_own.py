@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from aevb._spec import Spec
 from aevb.config import NAMES, Config, Training
 from aevb.data import split
 from aevb.errors import ConfigError, DataError
@@ -50,12 +49,6 @@ def own_config(training: Training | None, changes: dict[str, Any], *, is_algorit
     for name in _OF_ALGORITHMS if is_algorithm else ():
         if name in changes or getattr(given, name) != getattr(default, name):
             raise ConfigError(f"{name} was decided where the algorithm was made; leave it out")
-    if not isinstance(given.optimizer, Spec):
-        for name in ("learning_rate", "learning_rate_schedule"):
-            if name in changes or getattr(given, name) != getattr(default, name):
-                raise ConfigError(
-                    f"{name} is of an optimizer by name; the one that was given has its own. Leave it out"
-                )
     return config
 
 

@@ -191,6 +191,8 @@ def _spec_of(model: Model, likelihood: LikelihoodSpec, preprocessing: Preprocess
         ConfigError: its parts do not fit together.
     """
     if isinstance(likelihood, BernoulliLikelihood):
+        if likelihood.grey and not preprocessing.grey:
+            raise ConfigError("grey of 'bernoulli' must be left to the data: these are binary, or are made so")
         likelihood = dataclasses.replace(likelihood, grey=preprocessing.grey)
     network, posterior, prior = model.network, model.posterior, model.prior
     assert isinstance(network, NetworkSpec)  # as names they were given, and the section made them objects

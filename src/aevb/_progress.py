@@ -12,7 +12,7 @@ from aevb._spec import kind_of
 from aevb._splits import Splits
 from aevb.config import Config
 from aevb.data import Values, columns_of_one_value, is_binary, one_value_words, rows_found_in
-from aevb.models import LikelihoodSpec, Mlp
+from aevb.models import LikelihoodSpec, Mlp, NetworkSpec
 
 Record = Mapping[str, Any]  # of an epoch: a line of metrics.jsonl
 
@@ -135,12 +135,14 @@ def describe(config: Config, splits: Splits, directory: Path | None = None) -> l
             rows += f", {len(part)} {name}"
     model, training = config.model, config.training
     assert model is not None
-    assert isinstance(model.likelihood, LikelihoodSpec) and isinstance(model.network, Mlp)
+    assert isinstance(model.likelihood, LikelihoodSpec) and isinstance(model.network, NetworkSpec)
     network, likelihood, values = model.network, model.likelihood, model.likelihood.values
-    sizes = "-".join(map(str, (splits.train.rows.shape[1], *network.hidden, model.latent_dim)))
+    of_layers = (str(splits.train.rows.shape[1]), network.sizes, str(model.latent_dim))
+    sizes = "-".join(part for part in of_layers if part)
+    activation = f"{network.activation}, " if isinstance(network, Mlp) else ""
     lines = [
         f"fitting {splits.train.name} ({rows})" + (f" into {directory}" if directory else ""),
-        f"model {sizes}, {network.activation}, {likelihood.kind} likelihood, binarization {config.data.binarization}, "
+        f"model {sizes}, {activation}{likelihood.kind} likelihood, binarization {config.data.binarization}, "
         f"scaling {config.data.scaling}; estimator {kind_of(training.estimator)}, {kind_of(training.optimizer)} "
         f"{training.learning_rate:g}",
     ]

@@ -469,6 +469,7 @@ def load(
     *,
     like: tuple[AbstractGenerativeModel, AbstractRecognitionModel | None] | None = None,
     transform: AbstractTransform | None = None,
+    network: tuple[Any, Any] | None = None,
 ) -> FittedModel:
     """Read a fitted model from its file, or from the run directory that holds it.
 
@@ -479,6 +480,7 @@ def load(
         like: for a model of one's own, its pair of models with any values, whose places the file's arrays take: no file
             can say what a class does.
         transform: for a model of one's own, the transform of rows that it was fitted with, if there was one.
+        network: for a preset that was given two modules as its network, these, with any values.
 
     Raises:
         ModelFileError: the file is missing, cut, altered, or of a newer format, or its arrays have not the names and
@@ -490,4 +492,4 @@ def load(
         ...
         aevb.errors.ModelFileError: no/such/run: there is no such file or run directory; give one that `aevb fit` made
     """
-    return FittedModel(**modelfile.read(path, like=like, transform=transform))
+    return FittedModel(**modelfile.read(path, like=like, transform=transform, network=network))

@@ -23,10 +23,11 @@ from aevb._feed import (
 from aevb._measures import log_jacobian
 from aevb._old_formats import renamed, upgraded, vae_of
 from aevb._plain import checked
+from aevb._spec import Spec, to_plain
 from aevb.config import Config
 from aevb.data import DataInfo, Preprocessing
 from aevb.errors import AevbError, ModelFileError
-from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, BernoulliLikelihood, Vae, tie, untie
+from aevb.models import AbstractGenerativeModel, AbstractRecognitionModel, BernoulliLikelihood, Modules, Vae, tie, untie
 
 FORMAT = 4  # what the older ones had is in `_old_formats`
 MODEL_FILE = "model.safetensors"
@@ -88,13 +89,20 @@ def write(
     write_container(Path(path), header, named_arrays((untie(generative), recognition)))
 
 
-def read(path: str | Path, *, like: Models | None = None, transform: AbstractTransform | None = None) -> dict[str, Any]:
+def read(
+    path: str | Path,
+    *,
+    like: Models | None = None,
+    transform: AbstractTransform | None = None,
+    network: tuple[Any, Any] | None = None,
+) -> dict[str, Any]:
     """Read what `write` was given, from a model file or from the run directory that holds one.
 
     Args:
         path: of the file or directory.
         like: for a model of one's own, a pair whose places the file's arrays take.
         transform: of its rows.
+        network: for a preset with modules of one's own, these.
 
     Raises:
         ModelFileError: the file is missing, cut, altered, or of a newer format. Says which and what to do.
@@ -121,9 +129,9 @@ def read(path: str | Path, *, like: Models | None = None, transform: AbstractTra
             f"(the file was written by {header.get('aevb_version')})"
         )
     try:
-        return _own(header, arrays, like, transform) if "own" in header else _preset(header, arrays, like)
+        return _own(header, arrays, like, transform) if "own" in header else _preset(header, arrays, like, network)
     except (ValueError, TypeError, KeyError, AevbError) as e:
-        if like is not None or "own" in header:
+        if like is not None or network is not None or "own" in header:
             raise ModelFileError(f"{path}: {e}") from e
         raise ModelFileError(f"{path}: {e}; the file is not one that aevb wrote, or it was altered") from e
 
@@ -147,7 +155,9 @@ def _no_run(directory: Path) -> str:
     return f"{directory} is not a run: it holds no {MODEL_FILE}; give a directory that `aevb fit` made"
 
 
-def _preset(header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Models | None) -> dict[str, Any]:
+def _preset(
+    header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Models | None, network: tuple[Any, Any] | None
+) -> dict[str, Any]:
     if like is not None:
         raise ValueError("the file holds a preset, which is built from what the file says; leave out like=...")
     old, flat = header["format"] < 3, header["format"] < 4
@@ -155,7 +165,7 @@ def _preset(header: Mapping[str, Any], arrays: dict[str, np.ndarray], like: Mode
     if old:
         spec, arrays = vae_of(header["architecture"], arrays), renamed(arrays)
     else:
-        spec = Vae.from_dict(header["model"])
+        spec = Vae.from_dict(header["model"], None if network is None else Modules(*network))
     data = _dataclass(DataInfo, header["data"])
     if spec.data_dim != int(np.prod(data.event_shape)):
         raise ValueError(f"the model has {spec.data_dim} columns, its data shape {data.event_shape}")
@@ -239,7 +249,7 @@ def _told(header: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
 def _check_agreement(spec: Vae, config: Config) -> None:
     """The header says in two places what the model is; arrays of one family would fit another's names and shapes."""
     for name in ("latent_dim", "network", "likelihood", "posterior", "prior"):
-        told, asked = getattr(spec, name), getattr(config.model, name)
+        told, asked = (to_plain(v) if isinstance(v := getattr(of, name), Spec) else v for of in (spec, config.model))
         if told != asked:
             raise ValueError(f"the model has {name} {told!r}, but the configuration has {asked!r}")
 

@@ -256,6 +256,11 @@ def test_every_kind_is_taken_as_a_name_a_table_and_an_object():
         ({"estimator": "renyi", "alpha": -math.inf}, "must be finite here"),
         ({"estimator": "iwae", "kl_weight": 2.0}, "does not tell a reconstruction term and a KL apart"),
         ({"latent_dim": 3, "free_bits": 0.1, "free_bits_group": 2}, "must divide latent_dim 3"),
+        ({"optimizer": optax.adam(0.1), "learning_rate": 0.5}, "learning_rate is of an optimizer by name"),
+        (
+            {"optimizer": optax.adam(0.1), "learning_rate_schedule": "cosine"},
+            "learning_rate_schedule is of",
+        ),
         ({"model": Data()}, "model must be an aevb.config.Model"),
         ({"model": None, "latent_dim": 3}, "latent_dim is of presets"),
     ],

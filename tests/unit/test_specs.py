@@ -171,6 +171,41 @@ def test_a_network_may_be_any_module():
         Encoder(D, J, lambda x: x[:, None], key=KEY)
 
 
+class Halves(eqx.Module):
+    """tanh(W v): a module of one's own."""
+
+    weight: jax.Array
+
+    def __call__(self, v):
+        return jnp.tanh(self.weight @ v)
+
+
+def halves(seed=0):
+    keys = jax.random.split(jax.random.key(seed))
+    return Halves(jax.random.normal(keys[0], (4, D))), Halves(jax.random.normal(keys[1], (3, J)))
+
+
+FEW = {"latent_dim": J, "epochs": 1, "batch_size": 20, "evaluation_samples": 0, "validation": 0.0, "quiet": True}
+
+
+def test_modules_of_ones_own_go_through_the_front_door(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, D))
+    fitted = aevb.fit(rows, **FEW, network=halves())
+    assert "Halves" in repr(fitted) and fitted.config.model.network.kind == "own"
+    assert not np.array_equal(fitted.recognition.network.weight, halves()[0].weight)  # it was trained
+    fitted.save(tmp_path / "model.safetensors")
+    again = aevb.load(tmp_path / "model.safetensors", network=halves(1))
+    np.testing.assert_array_equal(again.encode(rows).mean, fitted.encode(rows).mean)
+    with pytest.raises(ModelFileError, match=r"modules of one's own, Halves, Halves.*network=\(of_x, of_z\)"):
+        aevb.load(tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"and network=\.\.\. is"):
+        aevb.load(tmp_path / "model.safetensors", network=(halves()[0], jnp.tanh))
+    with pytest.raises(ModelFileError, match=r"generative.network.weight is float32\[3, 3\], expected float\[5, 3\]"):
+        aevb.load(tmp_path / "model.safetensors", network=(halves()[0], Halves(jnp.ones((5, J)))))
+    with pytest.raises(ConfigError, match="two modules that can be called"):
+        aevb.fit(rows, **FEW, network=(Halves, halves()[1]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Cauchy(LocationScaleLikelihood):
     kind = "cauchy"
@@ -189,6 +224,21 @@ def test_a_spec_of_ones_own_goes_into_files_once_it_is_registered(tmp_path, monk
     monkeypatch.setattr(LIKELIHOODS, "_classes", dict(LIKELIHOODS._classes))
     assert LIKELIHOODS.register(Cauchy) is Cauchy
     assert Vae.from_dict(spec.to_dict()) == spec
+
+
+def test_a_spec_of_ones_own_is_fitted_by_name_or_as_an_object(tmp_path, monkeypatch):
+    rows, path = np.random.default_rng(0).normal(size=(40, D)), tmp_path / "model.safetensors"
+    one = aevb.fit(rows, **FEW, hidden=(4,), likelihood=Cauchy())
+    with pytest.raises(ConfigError, match=r"'cauchy' is one of your own.*LIKELIHOODS.register"):
+        one.save(path)
+    with pytest.raises(ConfigError, match="unknown likelihood 'cauchy'"):
+        aevb.fit(rows, **FEW, likelihood="cauchy")
+    monkeypatch.setattr(LIKELIHOODS, "_classes", dict(LIKELIHOODS._classes))
+    LIKELIHOODS.register(Cauchy)
+    aevb.fit(rows, **FEW, hidden=(4,), likelihood="cauchy").save(path)
+    again = aevb.load(path)
+    assert again.config.model.likelihood == Cauchy() == again.spec.likelihood
+    np.testing.assert_array_equal(again.encode(rows).mean, one.encode(rows).mean)
 
 
 def test_a_file_that_names_an_unknown_spec_is_refused(tmp_path):

@@ -69,6 +69,11 @@ class Config:
         """
         return Config(**({name: getattr(self, name) for name in SECTIONS} | changes))
 
+    def without_objects(self) -> "Config":
+        """With names in the place of objects that no file can hold."""
+        sections = {name: getattr(self, name) for name in SECTIONS}
+        return Config(**{name: section and section.without_objects() for name, section in sections.items()})
+
     def to_dict(self) -> dict[str, Any]:
         """The sections as TOML and JSON have them. A field that is None is left out; a model of one's own is "own"."""
         sections = {name: getattr(self, name) for name in SECTIONS}

@@ -3,10 +3,10 @@
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 from aevb._plain import checked
-from aevb._spec import Spec
+from aevb._spec import Spec, kind_of
 from aevb.errors import ConfigError
 
 from . import _registries
@@ -76,6 +76,11 @@ class Section:
         values = {f.name: (f, getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {name: plain_choice(f, v) if is_choice(f) else v for name, (f, v) in values.items() if v is not None}
 
+    def without_objects(self) -> Self:
+        """With names in the place of objects that no file can hold."""
+        choices = {f.name: plain_choice(f, getattr(self, f.name)) for f in dataclasses.fields(self) if is_choice(f)}
+        return dataclasses.replace(self, **choices)
+
 
 @dataclass(frozen=True)
 class Data(Section):
@@ -103,11 +108,14 @@ class Data(Section):
 
 @dataclass(frozen=True)
 class Model(Section):
-    """A variational auto-encoder: p(z), p(x | z) and q(z | x)."""
+    """A variational auto-encoder: p(z), p(x | z) and q(z | x).
+
+    `network` may be a pair of callable modules of one's own, from x and from z to a vector h each.
+    """
 
     name: ClassVar[str] = "model"
     latent_dim: int = _option(2, "dimensions of z")
-    network: Spec | str = choice(_registries.networks, "mlp", "of encoder and decoder")
+    network: Spec | str | tuple[Any, Any] = choice(_registries.networks, "mlp", "of encoder and decoder")
     likelihood: Spec | str = choice(
         _registries.likelihoods,
         "auto",
@@ -124,6 +132,13 @@ class Model(Section):
     )
     initialization: InitializationName = _option("glorot", "of the weights; paper: N(0, 0.01^2)")
     data_bias: bool = _option(True, "start the decoder's output at the training mean")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.network, tuple | list) and len(self.network) == 2:
+            from aevb.models import Modules
+
+            object.__setattr__(self, "network", Modules(*self.network))
+        super().__post_init__()
 
     def options_of_names(self) -> dict[str, Any]:
         """A flow that is given by its name has the activation of the network."""
@@ -172,11 +187,6 @@ class Training(Section):
         """Whether the objective is not the estimator's bound, but its two terms weighed against each other."""
         return bool(self.kl_weight != 1.0 or self.kl_warmup or self.free_bits)
 
-    def without_objects(self) -> "Training":
-        """With names in the place of objects that no file can hold."""
-        plain = {f.name: plain_choice(f, getattr(self, f.name)) for f in dataclasses.fields(self) if is_choice(f)}
-        return dataclasses.replace(self, **plain)
-
     def check(self) -> None:
         """Ranges, and what needs something else."""
         self.require_range("epochs", 1, 10**9)
@@ -197,6 +207,12 @@ class Training(Section):
             "free_bits_group",
             "is an option of free_bits above 0 alone",
         )
+        for f in dataclasses.fields(self) if not isinstance(self.optimizer, Spec) else ():
+            given = getattr(self, f.name)
+            if f.name in ("learning_rate", "learning_rate_schedule") and f.default not in (given, kind_of(given)):
+                raise ConfigError(
+                    f"{f.name} is of an optimizer by name; the one that was given has its own. Leave it out"
+                )
         self.require(getattr(self.estimator, "num_samples", 1) <= MOST, "estimator", f"has more than {MOST:,} samples")
         if self.weighs_terms and not getattr(self.estimator, "differentiable_terms", True):
             raise ConfigError(

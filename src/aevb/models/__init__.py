@@ -45,6 +45,7 @@ from .networks import Initialization as Initialization
 from .networks import Linear as Linear
 from .networks import MaskedNetwork as MaskedNetwork
 from .networks import Mlp as Mlp
+from .networks import Modules as Modules
 from .networks import NetworkSpec as NetworkSpec
 from .posteriors import POSTERIORS as POSTERIORS
 from .posteriors import AbstractFlow as AbstractFlow

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aevb._plain import checked
-from aevb._spec import Registry
+from aevb._spec import Registry, to_plain
 from aevb.distributions import FAMILIES, family_lies_within
 from aevb.errors import ConfigError
 
 from ._decoder import Decoder
 from ._encoder import Encoder
 from .likelihoods import LIKELIHOODS, BernoulliLikelihood, LikelihoodSpec
-from .networks import NETWORKS, Initialization, Mlp, NetworkSpec
+from .networks import NETWORKS, Initialization, Mlp, Modules, NetworkSpec
 from .posteriors import POSTERIORS, GaussianPosterior, PosteriorSpec
 from .priors import PRIORS, PriorSpec, Surroundings, standard
 
@@ -144,7 +144,7 @@ class Vae:
             ConfigError: a choice is not registered, so that a file that names it could not be read.
         """
         for name, registry in _REGISTRIES.items():
-            if not registry.holds(spec := getattr(self, name)):
+            if not registry.holds(spec := getattr(self, name)) and not isinstance(spec, Modules):
                 raise ConfigError(
                     f"the {name} {spec.kind!r} is one of your own and is not registered, so no file could name it; "
                     f"call aevb.models.{name.upper()[:-1]}{'IES' if name[-1] == 'y' else name[-1].upper() + 'S'}."
@@ -156,8 +156,12 @@ class Vae:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, content: Any) -> "Vae":
+    def from_dict(cls, content: Any, network: NetworkSpec | None = None) -> "Vae":
         """What `to_dict` gave.
+
+        Args:
+            content: a table.
+            network: the modules of a model that has some of one's own.
 
         Raises:
             ConfigError: it is not of that form, or names what is not registered.
@@ -165,7 +169,17 @@ class Vae:
         names = {"data_dim", "latent_dim", "raw_angles", *_REGISTRIES}
         if not isinstance(content, Mapping) or set(content) != names:
             raise ConfigError(f"a model must be a table of {', '.join(sorted(names))}, got {str(content)[:80]}")
-        choices = {name: registry.from_dict(content[name]) for name, registry in _REGISTRIES.items()}
+        tables = {name: content[name] for name in _REGISTRIES}
+        is_own = isinstance(tables["network"], Mapping) and tables["network"].get("kind") == Modules.kind
+        if is_own and network is None:
+            raise ConfigError(
+                f"its networks are modules of one's own, {tables['network'].get('name')}, and no file can say what "
+                "a class does; give a pair of them, with any values, as network=(of_x, of_z)"
+            )
+        if network is not None and (not is_own or to_plain(network) != tables["network"]):
+            raise ConfigError(f"its network is {tables['network']}, and network=... is {to_plain(network)}")
+        choices: dict[str, Any] = {"network": network} if network is not None else {}
+        choices |= {name: _REGISTRIES[name].from_dict(table) for name, table in tables.items() if name not in choices}
         return cls(
             checked("data_dim", content["data_dim"], int),
             checked("latent_dim", content["latent_dim"], int),

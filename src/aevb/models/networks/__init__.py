@@ -10,6 +10,7 @@ from ._mlp import Linear as Linear
 from ._product import row_times_matrix as row_times_matrix
 from ._specs import NETWORKS as NETWORKS
 from ._specs import Mlp as Mlp
+from ._specs import Modules as Modules
 from ._specs import Network as Network
 from ._specs import NetworkSpec as NetworkSpec
 from ._specs import out_size_of as out_size_of

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from aevb._spec import Registry, Spec
+from aevb.errors import ConfigError
 
 from ._mlp import MLP, Activation, Initialization
 
@@ -72,6 +73,53 @@ class Mlp(NetworkSpec):
     def decoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> MLP:
         """The decoder's, its layers in reverse order."""
         return MLP(in_size, self.hidden[::-1], self.activation, initialization, key=key)
+
+
+@dataclass(frozen=True, eq=False)
+class Modules(NetworkSpec):
+    """Two callable modules of one's own, at their initial parameters. A file holds their arrays, and not what they do.
+
+    Args:
+        of_x: the encoder's, from x of D numbers to a vector h.
+        of_z: the decoder's, from z of J numbers to a vector h.
+
+    Raises:
+        ConfigError: they are no two callables.
+    """
+
+    kind: ClassVar[str] = "own"
+    of_x: Network
+    of_z: Network
+
+    def __post_init__(self) -> None:
+        for module in (self.of_x, self.of_z):
+            if not callable(module) or isinstance(module, type):
+                raise ConfigError(f"network must be two modules that can be called, of x and of z, got {module!r:.80}")
+
+    @classmethod
+    def option_types(cls) -> dict[str, Any]:
+        """A file has the name alone."""
+        return {"name": str}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The names of their classes."""
+        return {"name": f"{type(self.of_x).__name__}, {type(self.of_z).__name__}"}
+
+    @property
+    def sizes(self) -> str:
+        """The name of the encoder's class."""
+        return type(self.of_x).__name__
+
+    def encoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> Network:
+        """The encoder's, as it was given."""
+        del in_size, initialization, key
+        return self.of_x
+
+    def decoder(self, in_size: int, initialization: Initialization = "glorot", *, key: PRNGKeyArray) -> Network:
+        """The decoder's, as it was given."""
+        del in_size, initialization, key
+        return self.of_z
 
 
 NETWORKS: Registry[NetworkSpec] = Registry("network", Mlp, base=NetworkSpec)
