@@ -60,6 +60,20 @@ def cases() -> dict[str, tuple[np.ndarray, dict]]:
     return found
 
 
+def few(found: dict) -> dict:
+    """Those that have a likelihood, or a kind with options, that none before them has. Format 4 differs from 3 in its
+    configuration alone."""
+    met: set[str] = set()
+    kept = {}
+    for name, case in found.items():
+        likelihood, *latents = name.split("_")
+        new = {likelihood, *(kind for kind in latents if kind in _OPTIONS or kind == "elliptical")} - met
+        met |= new
+        if new:
+            kept[name] = case
+    return kept
+
+
 def numbers(fitted: "aevb.FittedModel", rows: np.ndarray) -> dict:
     """What a model says of three rows: x and z, the densities at them, and the verbs that need no sampling."""
     x = np.asarray(fitted.prepare(rows[:3])[1], np.float32)
@@ -94,7 +108,7 @@ def main() -> None:
         sys.exit(f"{folder} is there already: golden files are written once and never changed")
     folder.mkdir()
     expected = {}
-    for name, (rows, options) in cases().items():
+    for name, (rows, options) in few(cases()).items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", aevb.GuessWarning)
             fitted = aevb.fit(

@@ -40,7 +40,7 @@ MUTANTS = [
     (
         "numbers of the rows that chose are called held-out",
         FIT,
-        '"validation" if config.early_stopping else None',
+        '"validation" if training.early_stopping else None',
         "None",
         f"{TESTS}::test_what_was_selected_on_is_recorded",
     ),
@@ -124,9 +124,9 @@ MUTANTS = [
     ),
     (
         "a file names a spec that nobody registered",
-        "models/_spec.py",
-        "if kind in self._makers:\n            return self._makers[kind]",
-        "if kind or self._makers:\n            return next(iter(self._makers.values()))",
+        "_spec.py",
+        "if kind in self._classes:\n            return self._classes[kind]",
+        "if kind or self._classes:\n            return next(iter(self._classes.values()))",
         "unit/test_specs.py::test_a_file_that_names_an_unknown_spec_is_refused",
     ),
 ]

@@ -139,7 +139,7 @@ MUTANTS = [
     (
         "a header that contradicts itself is taken",
         "modelfile.py",
-        "    _check_agreement(spec, config, preprocessing)\n",
+        "    _check_agreement(spec, config)\n",
         "",
         "unit/test_modelfile.py::test_a_header_that_contradicts_itself_is_refused[config-posterior-elliptical]",
     ),

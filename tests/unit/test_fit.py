@@ -50,6 +50,19 @@ def resolved(data, **options):
     return seen[0]
 
 
+def test_options_go_to_what_the_data_are_given(no_training):
+    config = resolved(COUNTS - 40.5, min_scale=0.5, num_samples=3)
+    assert config.model.likelihood == aevb.models.GaussianLikelihood(min_scale=0.5)
+    assert config.training.estimator == aevb.estimators.SgvbB(3)
+    assert config.model.posterior == aevb.models.GaussianPosterior() and config.model.prior.kind == "normal"
+    with pytest.raises(
+        aevb.ConfigError, match=r"min_scale is an option of the likelihoods gaussian, .*'bernoulli'; leave it"
+    ):
+        resolved((GREY > 99).reshape(60, 20), min_scale=0.5)
+    with pytest.raises(aevb.ConfigError, match="grey of 'bernoulli' must be left to the data"):
+        resolved((GREY > 99).reshape(60, 20), likelihood=aevb.models.BernoulliLikelihood(grey=True))
+
+
 @pytest.fixture(scope="module")
 def images():
     """Of 0 to 255, fitted with early stopping and no test part."""

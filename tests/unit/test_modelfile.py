@@ -1,6 +1,7 @@
 """A model file's header says in several places what the model is; these must agree, for arrays of one fit another's."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import aevb
 from aevb._container import read_container, write_container
 from aevb.errors import ModelFileError
+from aevb.train import Sgd
 
 BINARY = np.random.default_rng(0).integers(0, 2, (40, 6), dtype=np.uint8)
 SMALL = {"latent_dim": 2, "hidden": (4,), "epochs": 1, "batch_size": 20, "evaluation_samples": 0}
@@ -24,6 +26,16 @@ def test_the_file_as_it_was_written_can_be_read(saved, tmp_path):
     path = tmp_path / "again"
     write_container(path, *read_container(saved))
     assert aevb.load(path).spec == aevb.load(saved).spec
+
+
+def test_idle_options_of_old_files_are_dropped(tmp_path):
+    """Formats 1 to 3 had all options of all kinds, and nothing refused one that was not looked at."""
+    golden = Path(__file__).parents[1] / "golden" / "format3" / "bernoulli_gaussian_normal.safetensors"
+    header, arrays = read_container(golden)
+    header = copy.deepcopy(header)
+    header["config"] |= {"optimizer": "sgd", "beta1": 0.5}
+    write_container(tmp_path / "old", header, arrays)
+    assert aevb.load(tmp_path / "old").config.training.optimizer == Sgd()
 
 
 @pytest.mark.parametrize(
