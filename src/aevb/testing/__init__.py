@@ -1,0 +1,7 @@
+"""Checks of one's own parts: what the library's own models, distributions, estimators, transforms and algorithms pass.
+
+Each takes a part and a key, gives nothing back, and raises an `AssertionError` that says what was found and what to do.
+They need no test runner: call them from a test of your own, or once in a notebook.
+"""
+
+from ._model import check_model as check_model
