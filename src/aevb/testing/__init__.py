@@ -4,4 +4,5 @@ Each takes a part and a key, gives nothing back, and raises an `AssertionError` 
 They need no test runner: call them from a test of your own, or once in a notebook.
 """
 
+from ._distribution import check_distribution as check_distribution
 from ._model import check_model as check_model
