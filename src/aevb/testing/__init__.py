@@ -5,4 +5,5 @@ They need no test runner: call them from a test of your own, or once in a notebo
 """
 
 from ._distribution import check_distribution as check_distribution
+from ._estimator import check_estimator as check_estimator
 from ._model import check_model as check_model
