@@ -8,4 +8,5 @@ from ._algorithm import check_algorithm as check_algorithm
 from ._distribution import check_distribution as check_distribution
 from ._estimator import check_estimator as check_estimator
 from ._model import check_model as check_model
+from ._spec import check_spec as check_spec
 from ._transform import check_transform as check_transform
