@@ -99,16 +99,16 @@ def _same(what: str, found: PyTree, expected: PyTree, *, exact: bool = False) ->
 
 def _check_form(before: TrainState, after: TrainState) -> None:
     require(isinstance(after, TrainState), f"step must give (TrainState, Metrics), gave {type(after).__name__}")
-    structures = jax.tree.structure(before), jax.tree.structure(after)
+    structures: list[Any] = [jax.tree.structure(state) for state in (before, after)]
     require(
         structures[0] == structures[1],
-        f"step changes the structure of the state from {structures[0]} to {structures[1]}; a scan carries one structure",
+        f"step changes the structure of the state from {structures[0]} to {structures[1]}; a scan carries one",
     )
     for (name, a), (_, b) in zip(_with_names(before), _with_names(after), strict=True):
         require(
             (a.shape, a.dtype) == (b.shape, b.dtype),
-            f"step changes state{name} from {a.dtype}{list(a.shape)} to {b.dtype}{list(b.shape)}; a scan carries arrays "
-            "of one dtype and shape",
+            f"step changes state{name} from {a.dtype}{list(a.shape)} to {b.dtype}{list(b.shape)}; a scan carries "
+            "arrays of one dtype and shape",
         )
 
 
@@ -140,8 +140,8 @@ def _check_nan(step: Any, state: TrainState, batch: Batch) -> None:
     difference = first_difference(*moving, exact=True)
     require(
         not difference,
-        f"step: on a batch of NaN it says that it is not ok, and moves (params, opt_state, carry){difference}; skip such "
-        "a step whole",
+        f"step: on a batch of NaN it says that it is not ok, and moves (params, opt_state, carry){difference}; skip "
+        "such a step whole",
     )
 
 
@@ -165,5 +165,7 @@ def _check_donation(algorithm: Algorithm, key: PRNGKeyArray) -> None:
     require(not key.is_deleted(), "init: the state's key is the caller's own array, which training gives away; copy it")
     again = algorithm.init(key)
     gone = [name for name, leaf in _with_names(again) if leaf.is_deleted()]
-    require(not gone, f"init: a second state shares {', '.join(gone[:3])} with the first, whose memory is gone; copy there")
+    require(
+        not gone, f"init: a second state shares {', '.join(gone[:3])} with the first, whose memory is gone; copy there"
+    )
     _same("init: asked again, it", jax.tree.map(plain, again), kept, exact=True)

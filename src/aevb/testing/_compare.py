@@ -50,8 +50,9 @@ def plain(leaf: Any) -> np.ndarray:
 
 def first_difference(found: PyTree, expected: PyTree, *, exact: bool = False) -> str:
     """Where two structures of arrays differ, in words; nothing where they do not."""
-    if jax.tree.structure(found) != jax.tree.structure(expected):
-        return f"its structure is {jax.tree.structure(found)}, not {jax.tree.structure(expected)}"
+    forms: list[Any] = [jax.tree.structure(tree) for tree in (found, expected)]
+    if forms[0] != forms[1]:
+        return f"its structure is {forms[0]}, not {forms[1]}"
     for (name, a), (_, b) in zip(named_leaves(found), named_leaves(expected), strict=True):
         if a.shape != b.shape or not (np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if exact else within(a, b)):
             return f"{name or 'it'} is {_brief(a)} where {_brief(b)} was expected"
@@ -105,7 +106,7 @@ def check_compiled(
         more: fn's arrays, and others that are made in the compiled program alone.
 
     Returns:
-        fn's arrays, and the others, with `ROWS` rows each; and the compiled function of (fixed, many), for other values.
+        fn's arrays, and the others, with `ROWS` rows each; and the compiled function of (fixed, many).
 
     Raises:
         AssertionError: they differ, or a second call with other values compiles again.

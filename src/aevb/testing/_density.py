@@ -73,9 +73,9 @@ def check_mass(who: str, member: int, draws: Draws, over: Rule, log_q: np.ndarra
         error = found.std(ddof=1) / np.sqrt(len(z))
         require(
             abs(found.mean() - exact) <= SIGMA * error + 1e-3 * np.abs(found).max(),
-            f"{who}, member {member}: with u = (z - {middle:.3g}) / {width:.3g}, the mean of {name} over {len(z)} draws "
-            f"is {found.mean():.5g} +- {error:.2g}, and under the density {exact:.5g}; sampler and log_prob are not of "
-            "one distribution",
+            f"{who}, member {member}: with u = (z - {middle:.3g}) / {width:.3g}, the mean of {name} over {len(z)} "
+            f"draws is {found.mean():.5g} +- {error:.2g}, and under the density {exact:.5g}; sampler and log_prob "
+            "are not of one distribution",
         )
 
 

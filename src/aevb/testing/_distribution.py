@@ -29,7 +29,8 @@ Make = Callable[..., Distribution]
 def check_distribution(
     make: Make, members: Mapping[str, ArrayLike], key: PRNGKeyArray, *, num_draws: int = 2000
 ) -> None:
-    """Hold a family of distributions against what the library asks of it, in float64; nothing comes back if all is well.
+    """Hold a family of distributions against what the library asks of it, in float64; nothing comes back if all is
+    well.
 
     Draws lie in the support and have a finite density; outside an interval it is zero and never NaN; a density of one
     dimension integrates to one, and the draws are its own; compiled, under `vmap` and in a `lax.scan` the numbers are
@@ -62,7 +63,8 @@ class _Family:
         first = make(**{name: value[0] for name, value in values.items()})
         self.who = type(first).__name__
         require(
-            isinstance(first, Distribution), f"the function must make a distribution, but it made {type(first).__name__}"
+            isinstance(first, Distribution),
+            f"the function must make a distribution, but it made {type(first).__name__}",
         )
         self.who = type(first.base_dist if hasattr(first, "reinterpreted_batch_ndims") else first).__name__
         require(
@@ -92,7 +94,9 @@ class _Family:
             require(not difference, f"{self.who}: rsample_and_log_prob and log_prob at its sample differ: {difference}")
         draws = [self.draws_of(told, i) for i in range(self.num_members)]
         for i, drawn in enumerate(draws):
-            require(drawn.z.shape == (self.num_draws, *self.event_shape), f"{self.who}: samples have shape {drawn.z.shape}")
+            require(
+                drawn.z.shape == (self.num_draws, *self.event_shape), f"{self.who}: samples have shape {drawn.z.shape}"
+            )
             check_draws(self.who, i, drawn, told["inside"][i])
             if self.has_density and not self.moves:
                 check_score(self.who, i, {name: score[i] for name, score in more["score"].items()})
@@ -131,11 +135,12 @@ class _Family:
 
     def values_and_slopes(self, fixed: Any, one: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """And the derivatives by each parameter: of the samples, and of log q at the samples held fixed."""
-        parameters, key, points = one
+        parameters, key, _ = one
         found = self.values(fixed, one)
         names = list(parameters)
         along = {
-            name: {other: jnp.ones_like(value) * (other == name) for other, value in parameters.items()} for name in names
+            name: {other: jnp.ones_like(value) * (other == name) for other, value in parameters.items()}
+            for name in names
         }
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(along[name] for name in names))
 
@@ -157,7 +162,9 @@ class _Family:
     def check_density(self, draws: list[Draws]) -> None:
         rules = [rule_for(draws[i % self.num_members]) for i in range(ROWS)]
         outside = [beyond(draws[i % self.num_members].edges or (-np.inf, np.inf)) for i in range(ROWS)]
-        told, _ = self.ask(self.many, np.array([[*r.points, *o] for r, o in zip(rules, outside, strict=True)]).reshape(ROWS, -1))
+        told, _ = self.ask(
+            self.many, np.array([[*r.points, *o] for r, o in zip(rules, outside, strict=True)]).reshape(ROWS, -1)
+        )
         for i, drawn in enumerate(draws):
             log_q = told["at points"][i].reshape(-1)
             if not self.circle:

@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from aevb.estimators import AbstractEstimator, Estimate
 
 from ._compare import ROWS, SIGMA, check_compiled, first_difference, require
-from ._linear_gaussian import Known, LinearRecognition, exact_terms, flat, known_problem
+from ._linear_gaussian import Known, LinearGaussian, LinearRecognition, exact_terms, flat, known_problem
 
 
 def check_estimator(
@@ -21,9 +21,10 @@ def check_estimator(
     """Hold an estimator against a linear-Gaussian model whose log p(x) and ELBO are known; in float64.
 
     One number for one example; compiled, under `vmap` and in a `lax.scan` as in plain Python. Where q is the true
-    posterior the mean is log p(x), its gradient that of log p(x), and none for q: so it is for every bound that is
-    a smooth function of weights w = p(x, z) / q(z | x). Where q is wrong the mean is not above log p(x); it is the ELBO, value and gradient,
-    of one that calls itself so. `log_likelihood` and `kl` are those of q in the mean. The state keeps its form.
+    posterior the mean is log p(x), its gradient that of log p(x), and none for q: so it is for every bound that is a
+    smooth function of weights w = p(x, z) / q(z | x). Where q is wrong the mean is not above log p(x); it is the ELBO,
+    value and gradient, of one that calls itself so. `log_likelihood` and `kl` are those of q in the mean. The state
+    keeps its form.
 
     Args:
         estimator: to be checked.
@@ -55,18 +56,24 @@ def check_estimator(
         _check_gradients(f"{who}: with the true posterior", gradients, of_truth, "log p(x)")
         found, gradients = ask(known.wrong)
         require(np.ptp(found.bound) > 0, f"{who}: the bound is the same for every key; draw with the key that is given")
-        elbo = lambda pair: jnp.subtract(*exact_terms(*pair, known.x))  # noqa: E731
-        value, slopes = jax.value_and_grad(elbo)((known.generative, known.wrong))
+        value, slopes = jax.value_and_grad(_exact_elbo)((known.generative, known.wrong), known.x)
         if estimator.bound_name == "elbo":
             _check_mean(f"{who}: with a wrong posterior, the bound", found.bound, float(value), "the ELBO")
             _check_gradients(f"{who}: with a wrong posterior", gradients, tuple(map(flat, slopes)), "the ELBO")
         if lower_bound:
             _check_below(who, found.bound, exact)
-        for name, term in zip(("log_likelihood", "kl"), exact_terms(known.generative, known.wrong, known.x), strict=True):
+        for name, term in zip(
+            ("log_likelihood", "kl"), exact_terms(known.generative, known.wrong, known.x), strict=True
+        ):
             terms = getattr(found, name)
             require(terms is not None, f"{who}: {name} is None for a model in two parts, of which it can be told")
             _check_mean(f"{who}: with a wrong posterior, {name}", terms, float(term), "its exact value")
         _check_state(estimator, found)
+
+
+def _exact_elbo(pair: tuple[LinearGaussian, LinearRecognition], x: Array) -> Array:
+    reconstruction, kl = exact_terms(pair[0], pair[1], x)
+    return reconstruction - kl
 
 
 def _compiled(
@@ -75,7 +82,8 @@ def _compiled(
     """Of a posterior, the estimates of all keys, in NumPy, and the gradients of their bounds, for p and for q."""
 
     def values(fixed: Any, keys: PRNGKeyArray) -> Estimate:
-        estimate = estimator(keys, *fixed, known.x)
+        generative, recognition = fixed
+        estimate = estimator(keys, generative, recognition, known.x)
         require(isinstance(estimate, Estimate), f"{who}: must give an Estimate, but gave {type(estimate).__name__}")
         for name, value in estimate._asdict().items():
             shape = None if value is None else jnp.shape(value)
@@ -103,7 +111,7 @@ def _compiled(
     return ask
 
 
-def _check_mean(what: str, values: np.ndarray, exact: float, of: str) -> None:
+def _check_mean(what: str, values: Any, exact: float, of: str) -> None:
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
     require(
         abs(mean - exact) <= SIGMA * error + 1e-8,
@@ -111,7 +119,7 @@ def _check_mean(what: str, values: np.ndarray, exact: float, of: str) -> None:
     )
 
 
-def _check_below(who: str, values: np.ndarray, exact: float) -> None:
+def _check_below(who: str, values: Any, exact: float) -> None:
     mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
     require(
         mean <= exact + SIGMA * error,
@@ -128,8 +136,8 @@ def _check_gradients(what: str, found: tuple[np.ndarray, ...], exact: tuple[Arra
         i = int(np.argmax(off))
         require(
             off[i] <= 1e-7,
-            f"{what}, the gradient for {part} is {mean[i]:.6g} +- {error[i]:.2g} in the mean of {len(values)}, at number "
-            f"{i + 1}, where that of {of} is {expected[i]:.6g}",
+            f"{what}, the gradient for {part} is {mean[i]:.6g} +- {error[i]:.2g} in the mean of {len(values)}, at "
+            f"number {i + 1}, where that of {of} is {expected[i]:.6g}",
         )
 
 
@@ -141,8 +149,8 @@ def _check_state(estimator: AbstractEstimator, estimates: Estimate) -> None:
     forms = [jax.eval_shape(lambda state=state: state) for state in (before, after)]
     require(
         forms[0] == forms[1],
-        f"{who}: next_state gives a state of the form {forms[1]}, and init_state one of {forms[0]}; training carries it "
-        "from step to step, so the two must have the same arrays, shapes and dtypes",
+        f"{who}: next_state gives a state of the form {forms[1]}, and init_state one of {forms[0]}; training "
+        "carries it from step to step, so the two must have the same arrays, shapes and dtypes",
     )
     require(
         isinstance(estimator.with_state(after), AbstractEstimator), f"{who}: with_state must give an estimator back"

@@ -70,7 +70,9 @@ def check_model(
     _check_samples(who, values, many)
     for i in range(ROWS):
         for name in [name for name in values if "log" in name]:
-            require(not first_non_finite(values[name][i]), f"{who}: of row {i}, {name} is {values[name][i]}; {_WHY[name]}")
+            require(
+                not first_non_finite(values[name][i]), f"{who}: of row {i}, {name} is {values[name][i]}; {_WHY[name]}"
+            )
     if isinstance(generative, AbstractPriorLikelihood):
         total = values["log p(x | z)"] + values["log p(z)"]
         require(

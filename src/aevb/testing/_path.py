@@ -58,6 +58,6 @@ def check_path(
     right, worst = moves_means_as_the_density(z, slope, score)
     require(
         right,
-        f"{told}; nor does it move means as the density does, by {worst:.1f} standard errors: gradients through samples "
-        "are wrong. Write the sampler as a map of noise, or set has_rsample to False",
+        f"{told}; nor does it move means as the density does, by {worst:.1f} standard errors: gradients through "
+        "samples are wrong. Write the sampler as a map of noise, or set has_rsample to False",
     )

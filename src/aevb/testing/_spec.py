@@ -55,7 +55,7 @@ def check_spec(spec: Spec, registry: Registry[Any], key: PRNGKeyArray, *, models
         >>> from aevb.models import LIKELIHOODS, LaplaceLikelihood
         >>> check_spec(LaplaceLikelihood(min_scale=0.1), LIKELIHOODS, jax.random.key(0), models=False)
     """
-    require(isinstance(spec, Spec) and hasattr(spec, "kind"), f"got {type(spec).__name__}, which is no spec with a kind")
+    require(isinstance(spec, Spec) and hasattr(spec, "kind"), f"got {type(spec).__name__}, no spec with a kind")
     who = f"the {registry.part} {spec.kind!r}"
     require(registry.holds(spec), f"{who} is not of the class that the registry has by this kind; register it")
     _check_value(who, spec)
@@ -65,10 +65,11 @@ def check_spec(spec: Spec, registry: Registry[Any], key: PRNGKeyArray, *, models
     first, again, other = (_build(vae, k) for k in (key, key, jax.random.fold_in(key, 1)))
     difference = first_difference(first, again, exact=True)
     require(not difference, f"{who}: built twice with one key, {difference}; draw parameters with the key alone")
+    forms: list[Any] = [jax.tree.structure(pair) for pair in (first, other)]
     require(
-        jax.tree.structure(first) == jax.tree.structure(other),
-        f"{who}: with another key it builds another structure, so that each model would be compiled anew; static fields "
-        "must be equal plain values",
+        forms[0] == forms[1],
+        f"{who}: with another key it builds another structure, so that each model would be compiled anew; static "
+        "fields must be equal plain values",
     )
     require(bool(first_difference(first, other, exact=True)), f"{who}: another key builds the same arrays; use the key")
     if models:
@@ -135,13 +136,13 @@ def _check_files(who: str, spec: Spec, registry: Registry[Any]) -> None:
 
 def _check_options(who: str, spec: Spec, registry: Registry[Any]) -> None:
     unknown = "no_such_option"
-    for options in ({unknown: 1}, *({field.name: {}} for field in dataclasses.fields(spec))):
-        name = next(iter(options))
+    wrong: list[tuple[str, Any]] = [(unknown, 1), *((field.name, {}) for field in dataclasses.fields(spec))]
+    for name, value in wrong:
         try:
-            made = registry.make(spec.kind, **options)
+            made = registry.make(spec.kind, **{name: value})
         except ConfigError:
             continue
         raise AssertionError(
-            f"{who}: {name}={options[name]!r} must be refused with a ConfigError, and {made} was made; give the field a "
-            "type that says what it is, and call super().__post_init__() in a __post_init__ of its own"
+            f"{who}: {name}={value!r} must be refused with a ConfigError, and {made} was made; give the field "
+            "a type that says what it is, and call super().__post_init__() in a __post_init__ of its own"
         )

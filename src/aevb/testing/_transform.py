@@ -83,7 +83,7 @@ def check_transform(
         isinstance(told, float | int) and np.isfinite(told), f"{who}: log_jacobian() must give a number, gave {told!r}"
     )
     if not density or random:
-        why = "x is drawn at random, so that no density of rows is made of one of x" if random else "x has probabilities"
+        why = "x is drawn at random, so that it has no density of rows" if random else "x has probabilities"
         require(told == 0.0, f"{who}: log_jacobian() gives {told:.6g}, but {why}; let it give 0")
         return
     slopes = [_log_det(transform, keys[i], take(many, i), observed) for i in range(ROWS)]
@@ -94,7 +94,11 @@ def check_transform(
         require(
             abs(slope - told) <= 1e-3 * (1 + abs(told)),
             f"{who}: log_jacobian() gives {told:.6g}, and log |det dx/d row| of row {i} is {slope:.6g}; "
-            + ("the two must be equal, for every row" if len({round(s or 0, 3) for s in slopes}) == 1 else _NOT_CONSTANT),
+            + (
+                "the two must be equal, for every row"
+                if len({round(s or 0, 3) for s in slopes}) == 1
+                else _NOT_CONSTANT
+            ),
         )
         row = np.asarray(observed(take(many, i)), float)
         require(
@@ -120,10 +124,8 @@ def _check_plain(who: str, told: Any) -> None:
 
 def _check_expected(who: str, found: dict[str, Any], draws: Any) -> bool:
     """`expected` is the mean of x over keys. Gives whether x is random."""
-    require(
-        jax.tree.structure(found["x"]) == jax.tree.structure(found["expected(row)"]),
-        f"{who}: expected(row) is of another structure than x, {jax.tree.structure(found['expected(row)'])}",
-    )
+    forms: list[Any] = [jax.tree.structure(found[name]) for name in ("x", "expected(row)")]
+    require(forms[0] == forms[1], f"{who}: expected(row) has the structure {forms[1]}, and x {forms[0]}; give it x's")
     random = False
     leaves = zip(*map(jax.tree.leaves, (found["x"], found["expected(row)"], draws)), strict=True)
     for x, expected, many in ((np.asarray(a), np.asarray(b, float), np.asarray(c, float)) for a, b, c in leaves):
@@ -134,7 +136,12 @@ def _check_expected(who: str, found: dict[str, Any], draws: Any) -> bool:
         spread = float(np.ptp(many, axis=1).max(initial=0.0))  # over keys; 0 where x needs none
         error = many.std(axis=1, ddof=1) / np.sqrt(NUM_DRAWS)
         # A value that is rare may not have been drawn at all: of ten in expectation one is, for certain.
-        off = np.abs(many.mean(axis=1) - expected) - SIGMA * error - 10 / NUM_DRAWS * spread - 1e-4 * (1 + np.abs(expected))
+        off = (
+            np.abs(many.mean(axis=1) - expected)
+            - SIGMA * error
+            - 10 / NUM_DRAWS * spread
+            - 1e-4 * (1 + np.abs(expected))
+        )
         require(
             np.all(off <= 0),
             f"{who}: expected(row) is not the mean of x over {NUM_DRAWS} keys: it is off by {off.max(initial=0.0):.4g} "
@@ -170,9 +177,7 @@ def _check_inverse(
     return back
 
 
-def _log_det(
-    transform: AbstractTransform, key: PRNGKeyArray, row: Any, observed: Callable[[Any], Any]
-) -> float | None:
+def _log_det(transform: AbstractTransform, key: PRNGKeyArray, row: Any, observed: Callable[[Any], Any]) -> float | None:
     """log |det dx/d row| of what is observed, in float64; None where x is no smooth one-to-one map of it."""
     with jax.enable_x64(True):
         floats = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), row)
