@@ -1,7 +1,7 @@
 """`aevb.testing`: the library's own parts pass its checks, and each check finds the defect that it is for.
 
-One table of all specs: a spec as a value that files hold (all of them), its models compiled in every way (one
-of each machinery; all with `-m slow`), and two hash seeds. What costs seconds to compile and shares its code with another is
+One table of all specs: a spec as a value that files hold (all of them), its models compiled in every way (one of each
+machinery; all with `-m slow`), and two hash seeds. What costs seconds to compile and shares its code with another is
 marked slow.
 """
 
@@ -85,7 +85,7 @@ WITH_MODELS = [name for name in SPECS if name not in {f"prior {kind}" for kind i
 QUICK = [
     "network mlp",
     *(name for name in SPECS if name.startswith("likelihood") and "laplace" not in name),
-    *(f"posterior {kind}" for kind in ("iaf", "coupling", "weibull", "uniform", "gamma")),
+    *(f"posterior {kind}" for kind in ("iaf", "coupling", "uniform", "gamma")),
     *(f"prior {kind}" for kind in ("mixture", "vamp", "flow")),
 ]
 
@@ -154,7 +154,7 @@ print(hash("aevb"))
 @pytest.mark.parametrize(
     "names",
     [
-        ["posterior gaussian", "posterior iaf", "posterior gamma", "prior mixture", "likelihood student-t"],
+        ["posterior gaussian", "posterior gamma", "prior mixture"],
         pytest.param([name for name in WITH_MODELS if not name.startswith("network")], marks=pytest.mark.slow),
     ],
     ids=["some", "all"],
@@ -309,9 +309,9 @@ class Faulty(Factors):
         raise TypeError("a fault of the user's own")
 
 
-OF_MODELS = {
+OF_MODELS = {  # what is wrong -> the model, its fields, the error and its message
     "log_joint is not the sum": (Doubled, {}, AssertionError, r"Doubled and Encoder: log_joint gives .* sum to"),
-    "the key is not used": (Keyless, {}, AssertionError, r"sample\(\) gives the same z for two keys.*draw with the key"),
+    "the key is not used": (Keyless, {}, AssertionError, r"sample\(\) gives the same z for two keys.*draw with"),
     "x has another form": (OfPixels, {}, AssertionError, r"form array \(2, 2\), and a row has the form array \(4,\)"),
     "q leaves the prior": (HalfLine, {}, AssertionError, r"log p\(.*-inf.* z, a draw of q, where the prior has one"),
     "no gradient": (Rooted, {}, AssertionError, r"in the gradient of a lower bound, .*scale holds"),
@@ -348,7 +348,7 @@ def test_what_is_no_model_or_does_not_join_is_found():
 
 # --- distributions ----------------------------------------------------------------------------------------------------
 
-QUICK_FAMILIES = ("normal", "uniform", "triangular", "weibull", "log-normal", "von-mises")
+QUICK_FAMILIES = ("normal", "uniform", "weibull", "log-normal")
 
 
 # Of each kind of parameter the values of two members.
@@ -640,9 +640,12 @@ def small_pair():
     "make",
     [
         lambda: train.aevb(*small_pair(), SgvbB(), optax.adam(1e-3), num_examples=6),
-        lambda: train.aevb(*small_pair(), ScoreFunction(2, "running-mean"), optax.sgd(1e-3), num_examples=6),
-        pytest.param(
-            lambda: train.full_vb(*small_pair(), SgvbB(), optax.adam(1e-3), num_examples=6), marks=pytest.mark.slow
+        *(
+            pytest.param(make, marks=pytest.mark.slow)
+            for make in (
+                lambda: train.aevb(*small_pair(), ScoreFunction(2, "running-mean"), optax.sgd(1e-3), num_examples=6),
+                lambda: train.full_vb(*small_pair(), SgvbB(), optax.adam(1e-3), num_examples=6),
+            )
         ),
     ],
     ids=["aevb", "aevb with a state", "full_vb"],
@@ -796,6 +799,6 @@ def test_what_is_wrong_with_a_spec_is_found(spec, message):
 
 
 def test_a_spec_of_ones_own_passes():
-    check_spec(Cauchy(min_scale=0.2), Registry("likelihood", Cauchy), KEY)
+    check_spec(Cauchy(min_scale=0.2), Registry("likelihood", Cauchy), KEY, models=False)
     with pytest.raises(AssertionError, match="not of the class that the registry has by this kind; register it"):
         check_spec(Cauchy(), Registry("likelihood", Losing), KEY)
