@@ -99,8 +99,13 @@ def _compiled(
         return estimate, (flat(theta), flat(phi))
 
     each = jax.vmap(slopes, in_axes=(None, 0))
-    first = lambda fixed, keys: values(fixed, keys[0])  # noqa: E731  # of a row's many keys
-    both = lambda fixed, keys: (first(fixed, keys), each(fixed, keys))  # noqa: E731
+
+    def first(fixed: Any, keys: PRNGKeyArray) -> Estimate:
+        return values(fixed, keys[0])  # of a row's many keys
+
+    def both(fixed: Any, keys: PRNGKeyArray) -> tuple[Estimate, Any]:
+        return first(fixed, keys), each(fixed, keys)
+
     _, _, program = check_compiled(who, first, (known.generative, known.wrong), keys, both)
 
     def ask(recognition: LinearRecognition) -> tuple[Estimate, tuple[np.ndarray, np.ndarray]]:
