@@ -12,7 +12,7 @@ CHOSEN = (
     " or verbs_of_a_preset or given_what_is_given or has_not_got_says_why or units_and_nothing_else"
     " or algorithm_of_ones_own or reaches_the_user or forgotten_to_event"
     # And the checks that users call.
-    " or models_of_every_form or wrong_with_a_model"
+    " or models_of_every_form"
 )
 
 
@@ -33,4 +33,4 @@ def test_own_models_and_objectives_without_run_time_type_checks():
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     passed = int(done.stdout.split(" passed")[0].split()[-1])
-    assert passed >= 55, done.stdout
+    assert passed >= 75, done.stdout

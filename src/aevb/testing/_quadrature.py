@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aevb.distributions import constraints
+
 _T = np.linspace(-4.5, 4.5, 2001)
 
 
@@ -50,11 +52,11 @@ def edges_of(support: Any) -> tuple[Any, Any] | None:
         support = support.base_constraint
     lower, upper = getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
     known = hasattr(support, "lower_bound") or hasattr(support, "upper_bound")
-    return (lower, upper) if known or type(support).__name__ == "_Real" else None
+    return (lower, upper) if known or support is constraints.real else None
 
 
 def is_circle(support: Any) -> bool:
     """Whether a support is one of angles, of which each stands for others, a turn away."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
-    return type(support).__name__ == "_Circular"
+    return support is constraints.circular
