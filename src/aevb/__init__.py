@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from . import plots as plots
     from . import reports as reports
     from . import samplers as samplers
+    from . import testing as testing
     from . import train as train
     from ._feed import AbstractTransform as AbstractTransform
     from ._fit import fit as fit
@@ -43,7 +44,9 @@ _FUNCTIONS = {
     "FittedModel": "fitted",
     "load": "fitted",
 }
-_MODULES = ("data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "samplers", "train")
+_MODULES = (
+    "data", "distributions", "estimators", "evaluate", "models", "plots", "reports", "samplers", "testing", "train",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

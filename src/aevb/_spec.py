@@ -119,7 +119,7 @@ class Registry(Generic[C]):
         base: what all of them are.
     """
 
-    def __init__(self, part: str, *classes: type[C], base: type[Any]):
+    def __init__(self, part: str, *classes: type[C], base: type[Any] = object):
         self.part = part
         self.base = base
         self._classes: dict[str, type[C]] = {}

@@ -43,7 +43,7 @@ LAYERS = [
         "_html",
         "plots",
     },
-    {"reports"},
+    {"reports", "testing"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -122,6 +122,11 @@ def private_imports(path: Path, source: str | None = None) -> set[str]:
         and any(part.startswith("_") and not part.endswith("__") for part in module.split(".")[2:])
         and module.split(".")[1] != part_of(path)
     }
+
+
+def test_nothing_imports_the_checks_for_users():
+    assert {name(path) for path in FILES if "testing" in own_imports(path)} <= {"__init__.py"}
+    assert own_imports(ROOT / "fitted.py", "from aevb.testing import check_model") == {"testing"}
 
 
 def test_no_private_name_is_imported_across_packages():

@@ -50,13 +50,12 @@ def name(value) -> str:
     return value.part if isinstance(value, Registry) else str(value)
 
 
+# That each is written, read and built is seen by `aevb.testing.check_spec`, in `test_testing.py`.
+
+
 @pytest.mark.parametrize(("registry", "kind"), ALL, ids=name)
-def test_a_spec_is_a_plain_value_that_can_be_written_and_read(registry, kind):
+def test_an_option_that_a_spec_has_not_got_is_refused_by_name(registry, kind):
     spec = registry.make(kind)
-    again = registry.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert again == spec and hash(again) == hash(spec) and registry.holds(spec)
-    assert spec.to_dict()["kind"] == kind
-    assert dataclasses.fields(spec) == () or dataclasses.asdict(spec).keys() == spec.to_dict().keys() - {"kind"}
     with pytest.raises(ConfigError, match=f"the {registry.part} '{kind}' has no option 'colour'"):
         registry.make(kind, colour=1)
     for field in dataclasses.fields(spec):
@@ -105,13 +104,9 @@ def test_a_likelihood_is_one_distribution_over_x_and_begins_at_the_mean(kind):
         x = p.sample(jax.random.key(1))
         return p.mean, x, p.log_prob(x)
 
-    eager, jitted = of(decoder, z), eqx.filter_jit(of)(decoder, z)
+    eager = of(decoder, z)  # compiled it is the same: `test_testing.py`
     if spec.values is not Values.LEVELS:  # its location is there; what falls beyond its edges moves its mean
         np.testing.assert_allclose(eager[0], mean, rtol=2e-3)  # h = 0 at z = 0
-    for a, b in zip(eager, jitted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
-    many = jax.vmap(lambda z: of(decoder, z)[2])(jnp.zeros((3, J)))
-    np.testing.assert_allclose(many, np.full(3, eager[2]), rtol=1e-5)
     assert eager[1].shape == (D,) and eager[2].shape == ()
     assert spec.has_density == (spec.values in (Values.REAL, Values.UNIT))
 

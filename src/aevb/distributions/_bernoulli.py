@@ -23,7 +23,7 @@ def _softplus_jvp(primals: tuple[ArrayLike], tangents: tuple[ArrayLike]) -> tupl
     return softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
 
 
-def _cross_entropy(x: Real[Array, "*shape"], logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _cross_entropy(x: Real[Array, "*shape"], logits: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
     """x log y + (1 - x) log(1 - y), y = sigmoid(logits)."""
     return x * logits - softplus(logits)
 

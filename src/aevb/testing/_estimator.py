@@ -1,0 +1,164 @@
+"""What an estimator of a bound must do, whoever wrote it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from aevb.estimators import AbstractEstimator, Estimate
+
+from ._compare import ROWS, SIGMA, check_compiled, first_difference, require
+from ._linear_gaussian import Known, LinearGaussian, LinearRecognition, exact_terms, flat, known_problem
+
+
+def check_estimator(
+    estimator: AbstractEstimator, key: PRNGKeyArray, *, lower_bound: bool | None = None, num_draws: int = 2000
+) -> None:
+    """Hold an estimator against a linear-Gaussian model whose log p(x) and ELBO are known; in float64.
+
+    One number for one example; compiled, under `vmap` and in a `lax.scan` as in plain Python. Where q is the true
+    posterior the mean is log p(x), its gradient that of log p(x), and none for q: so it is for every bound that is a
+    smooth function of weights w = p(x, z) / q(z | x). Where q is wrong the mean is not above log p(x); it is the ELBO,
+    value and gradient, of one that calls itself so. `log_likelihood` and `kl` are those of q in the mean. The state
+    keeps its form.
+
+    Args:
+        estimator: to be checked.
+        key: of the noise.
+        lower_bound: whether its mean is at most log p(x). None: as `bound_name` says, which ends in "elbo" or "bound"
+            where it is so, and in another word, "objective" say, where it is not.
+        num_draws: means are over so many, and are held to five standard errors.
+
+    Raises:
+        AssertionError: something is amiss; says what, and what to do.
+
+    Example:
+        >>> from aevb.estimators import Iwae
+        >>> check_estimator(Iwae(3), jax.random.key(0))
+    """
+    require(isinstance(estimator, AbstractEstimator), f"got {type(estimator).__name__}, which is no AbstractEstimator")
+    if lower_bound is None:
+        lower_bound = estimator.bound_name.endswith(("elbo", "bound"))
+    who = type(estimator).__name__
+    with jax.enable_x64(True):
+        known = known_problem()
+        keys = jax.random.split(key, (ROWS, num_draws // ROWS))
+        ask = _compiled(who, estimator, known, keys)
+        found, of_wrong = ask(known.wrong)
+        require(np.ptp(found.bound) > 0, f"{who}: the bound is the same for every key; draw with the key that is given")
+        truth, gradients = ask(known.true)
+        exact = float(known.generative.log_marginal(known.x))
+        _check_mean(f"{who}: with the true posterior, the bound", truth.bound, exact, "log p(x)")
+        slope = jax.grad(lambda g: g.log_marginal(known.x))(known.generative)
+        of_truth = (flat(slope), jnp.zeros(gradients[1].shape[-1]))
+        _check_gradients(f"{who}: with the true posterior", gradients, of_truth, "log p(x)")
+        value, slopes = jax.value_and_grad(_exact_elbo)((known.generative, known.wrong), known.x)
+        if estimator.bound_name == "elbo":
+            _check_mean(f"{who}: with a wrong posterior, the bound", found.bound, float(value), "the ELBO")
+            _check_gradients(f"{who}: with a wrong posterior", of_wrong, tuple(map(flat, slopes)), "the ELBO")
+        if lower_bound:
+            _check_below(who, found.bound, exact)
+        for name, term in zip(
+            ("log_likelihood", "kl"), exact_terms(known.generative, known.wrong, known.x), strict=True
+        ):
+            terms = getattr(found, name)
+            require(terms is not None, f"{who}: {name} is None for a model in two parts, of which it can be told")
+            _check_mean(f"{who}: with a wrong posterior, {name}", terms, float(term), "its exact value")
+        _check_state(estimator, found)
+
+
+def _exact_elbo(pair: tuple[LinearGaussian, LinearRecognition], x: Array) -> Array:
+    reconstruction, kl = exact_terms(pair[0], pair[1], x)
+    return reconstruction - kl
+
+
+def _compiled(
+    who: str, estimator: AbstractEstimator, known: Known, keys: PRNGKeyArray
+) -> Callable[[LinearRecognition], tuple[Estimate, tuple[np.ndarray, np.ndarray]]]:
+    """Of a posterior, the estimates of all keys, in NumPy, and the gradients of their bounds, for p and for q."""
+
+    def values(fixed: Any, keys: PRNGKeyArray) -> Estimate:
+        generative, recognition = fixed
+        estimate = estimator(keys, generative, recognition, known.x)
+        require(isinstance(estimate, Estimate), f"{who}: must give an Estimate, but gave {type(estimate).__name__}")
+        for name, value in estimate._asdict().items():
+            shape = None if value is None else jnp.shape(value)
+            require(shape in ((), None), f"{who}: {name} must be one number for one example, but has shape {shape}")
+        return estimate
+
+    def slopes(fixed: Any, keys: PRNGKeyArray) -> tuple[Estimate, Any]:
+        def bound(pair: Any) -> tuple[Array, Estimate]:
+            estimate = values(pair, keys)
+            return estimate.bound, estimate
+
+        (theta, phi), estimate = jax.grad(bound, has_aux=True)(fixed)
+        return estimate, (flat(theta), flat(phi))
+
+    each = jax.vmap(slopes, in_axes=(None, 0))
+
+    def first(fixed: Any, keys: PRNGKeyArray) -> Estimate:
+        return values(fixed, keys[0])  # of a row's many keys
+
+    def both(fixed: Any, keys: PRNGKeyArray) -> tuple[Estimate, Any]:
+        return first(fixed, keys), each(fixed, keys)
+
+    _, _, program = check_compiled(who, first, (known.generative, known.wrong), keys, both)
+
+    def ask(recognition: LinearRecognition) -> tuple[Estimate, tuple[np.ndarray, np.ndarray]]:
+        _, many = program((known.generative, recognition), keys)
+        estimates, gradients = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), many)
+        return estimates, gradients
+
+    return ask
+
+
+def _check_mean(what: str, values: Any, exact: float, of: str) -> None:
+    mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+    require(
+        abs(mean - exact) <= SIGMA * error + 1e-8,
+        f"{what} is {mean:.6g} +- {error:.2g} in the mean of {len(values)}, where {of} is {exact:.6g}",
+    )
+
+
+def _check_below(who: str, values: Any, exact: float) -> None:
+    mean, error = values.mean(), values.std(ddof=1) / np.sqrt(len(values))
+    require(
+        mean <= exact + SIGMA * error,
+        f"{who}: with a wrong posterior, the bound is {mean:.6g} +- {error:.2g} in the mean, above log p(x) = "
+        f"{exact:.6g}; if it is no lower bound, let its bound_name end in 'objective'",
+    )
+
+
+def _check_gradients(what: str, found: tuple[np.ndarray, ...], exact: tuple[Array, ...], of: str) -> None:
+    for part, values, expected in zip(("p(x, z)", "q(z | x)"), found, exact, strict=True):
+        require(np.isfinite(values).all(), f"{what}, the gradient for {part} is not finite")
+        mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        off = np.abs(mean - np.asarray(expected)) - SIGMA * error
+        i = int(np.argmax(off))
+        require(
+            off[i] <= 1e-7,
+            f"{what}, the gradient for {part} is {mean[i]:.6g} +- {error[i]:.2g} in the mean of {len(values)}, at "
+            f"number {i + 1}, where that of {of} is {expected[i]:.6g}",
+        )
+
+
+def _check_state(estimator: AbstractEstimator, estimates: Estimate) -> None:
+    """The state has one form for ever, and is taken in."""
+    who, before = type(estimator).__name__, estimator.init_state()
+    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:3]), estimates)
+    after = jax.jit(estimator.next_state)(before, some)
+    forms = [jax.eval_shape(lambda state=state: state) for state in (before, after)]
+    require(
+        forms[0] == forms[1],
+        f"{who}: next_state gives a state of the form {forms[1]}, and init_state one of {forms[0]}; training "
+        "carries it from step to step, so the two must have the same arrays, shapes and dtypes",
+    )
+    require(
+        isinstance(estimator.with_state(after), AbstractEstimator), f"{who}: with_state must give an estimator back"
+    )
+    again = eqx.filter_jit(lambda state: estimator.next_state(state, some))(before)
+    require(not first_difference(again, after), f"{who}: next_state gives another state when it is asked again")
