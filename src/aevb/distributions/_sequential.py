@@ -103,7 +103,7 @@ class Sequential(SelfDrawn):
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Real[Array, "*shape"]:
         """Layer after layer, of shape (*sample_shape, *event)."""
-        return self._over_keys(lambda key: self._draw(key, lambda d, key: d.sample(key))[0], key, sample_shape)
+        return self._over_keys(lambda keys: self._draw(keys, lambda d, key: d.sample(key))[0], key, sample_shape)
 
     def log_prob(self, value: Real[Array, "*shape"], intermediates: object = None) -> Float[Array, "*samples"]:
         """sum_i log q(z_i | what was drawn before), in nats."""
@@ -124,9 +124,7 @@ class Sequential(SelfDrawn):
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*samples"]]:
         """The u of `as_drawn` and log q(z), from the same noise: no map is inverted."""
 
-        def of(key: Array) -> tuple[Array, Array]:
-            keys = jax.random.split(key, len(self.factors))
-
+        def of(keys: Array) -> tuple[Array, Array]:
             def draw(i: int, name: str, d: dist.Distribution) -> tuple[Array, tuple[Array, Array]]:
                 u, log_q = drawn_and_log_prob(d, keys[i])
                 return as_drawn(d).value(u), (u, log_q)
@@ -143,7 +141,7 @@ class Sequential(SelfDrawn):
             def draw(d: dist.Distribution, key: Array) -> Array:
                 return as_drawn(d).sample(key, ())
 
-            return self._over_keys(lambda key: self._draw(key, draw, drawn=True)[1], key, sample_shape)
+            return self._over_keys(lambda keys: self._draw(keys, draw, drawn=True)[1], key, sample_shape)
 
         def walk(u: Array, tell: Callable[[AsDrawn, Array], _T]) -> tuple[dict[str, Array], dict[str, _T]]:
             parts = split_layers(u, self.sizes)
@@ -187,10 +185,9 @@ class Sequential(SelfDrawn):
         return drawn, told
 
     def _draw(
-        self, key: Array, draw: Callable[[dist.Distribution, Array], Array], *, drawn: bool = False
+        self, keys: Array, draw: Callable[[dist.Distribution, Array], Array], *, drawn: bool = False
     ) -> tuple[Array, Array]:
         """z of one draw, and what was drawn for it, which is u where `drawn`."""
-        keys = jax.random.split(key, len(self.factors))
 
         def step(i: int, name: str, d: dist.Distribution) -> tuple[Array, Array]:
             u = draw(d, keys[i])
@@ -228,13 +225,14 @@ class Sequential(SelfDrawn):
         return z
 
     def _over_keys(self, function: Callable[[Array], _T], key: Array, sample_shape: tuple[int, ...]) -> _T:
-        """A function of one key, for a key each."""
+        """A function of one draw's keys, a key for each factor; split once, for that is what XLA takes long to compile."""
+        keys = jax.random.split(key, (*sample_shape, len(self.factors)))
         if all(n == 1 for n in sample_shape):  # one draw goes without an axis of its own, which costs XLA transposes
-            single = (1,) * len(sample_shape)
-            return jax.tree.map(lambda leaf: leaf.reshape(single + leaf.shape), function(key))
+            single, one = (1,) * len(sample_shape), function(keys.reshape(-1))
+            return jax.tree.map(lambda leaf: leaf.reshape(single + leaf.shape), one)
         for _ in sample_shape:
             function = jax.vmap(function)
-        return function(jax.random.split(key, sample_shape))
+        return function(keys)
 
     def _over_samples(self, function: Callable[[Array], _T], values: Array) -> _T:
         """A function of one z, for each of them."""
