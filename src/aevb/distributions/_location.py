@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ._location_scale import MultivariateStudentT, StudentT
 from ._reparameterize import Reparameterized
@@ -78,19 +78,14 @@ def _moments(q: dist.Distribution) -> tuple[Float[Array, "*z"], Float[Array, "*z
         return None
 
 
-def _key() -> PRNGKeyArray:
-    """The fixed key, hidden from XLA, which would draw all its noise while it compiles, slowly."""
-    return jax.random.wrap_key_data(jax.lax.optimization_barrier(jax.random.key_data(jax.random.key(0))))
-
-
 def _quantiles_of_draws(q: dist.Distribution) -> Float[Array, "3 *z"]:
-    draws = q.sample(_key(), (_DRAWS,))
+    draws = q.sample(jax.random.key(0), (_DRAWS,))
     return jnp.quantile(draws, jnp.asarray(_NORMAL_QUANTILES, draws.dtype), axis=0)
 
 
 def _of_layers(q: Sequential) -> tuple[Float[Array, " J"], Float[Array, " J"]]:
     """A layer that asks for no other by itself; of the others mean and deviation over draws."""
-    key = _key()
+    key = jax.random.key(0)
     if all(moments is not None for moments in q.each_factor(key, _moments).values()):
         sampled = _moments_over_draws(q)
     else:
@@ -117,7 +112,7 @@ def _moments_over_draws(q: Sequential) -> tuple[Float[Array, " J"], Float[Array,
         first = m - centre  # less a mean that is nearly right, so that squares cancel nothing
         return (sums[0] + first.sum(0), sums[1] + jnp.square(first).sum(0), sums[2] + jnp.square(s).sum(0)), None
 
-    keys = jax.random.split(_key(), (_DRAWS // _AT_ONCE, _AT_ONCE))
+    keys = jax.random.split(jax.random.key(0), (_DRAWS // _AT_ONCE, _AT_ONCE))
     centre = jnp.mean(jax.vmap(of)(keys[0])[0], axis=0)
     nothing = jnp.zeros_like(centre)
     (first, second, squares), _ = jax.lax.scan(add, (nothing, nothing, nothing), keys)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 from numpyro.distributions import constraints
@@ -105,11 +106,13 @@ class Sequential(SelfDrawn):
         """Layer after layer, of shape (*sample_shape, *event)."""
         return self._over_keys(lambda keys: self._draw(keys, lambda d, key: d.sample(key))[0], key, sample_shape)
 
-    def log_prob(self, value: Real[Array, "*shape"], intermediates: object = None) -> Float[Array, "*samples"]:
+    def log_prob(
+        self, value: Real[Array | np.ndarray, "*shape"], intermediates: object = None
+    ) -> Float[Array, "*samples"]:
         """sum_i log q(z_i | what was drawn before), in nats."""
         return _total(self.log_prob_per_layer(value).values())
 
-    def log_prob_per_layer(self, value: Real[Array, "*shape"]) -> dict[str, Float[Array, "*samples"]]:
+    def log_prob_per_layer(self, value: Real[Array | np.ndarray, "*shape"]) -> dict[str, Float[Array, "*samples"]]:
         """log q(z_i | what was drawn before) of each layer, in the order of z; their sum is `log_prob`."""
 
         def of(z: Array) -> dict[str, Array]:
@@ -225,7 +228,7 @@ class Sequential(SelfDrawn):
         return z
 
     def _over_keys(self, function: Callable[[Array], _T], key: Array, sample_shape: tuple[int, ...]) -> _T:
-        """A function of one draw's keys, a key for each factor; split once, for that is what XLA takes long to compile."""
+        """A function of the keys of one draw, one a factor. They are split once: XLA takes long to compile a split."""
         keys = jax.random.split(key, (*sample_shape, len(self.factors)))
         if all(n == 1 for n in sample_shape):  # one draw goes without an axis of its own, which costs XLA transposes
             single, one = (1,) * len(sample_shape), function(keys.reshape(-1))
@@ -245,7 +248,7 @@ class Sequential(SelfDrawn):
         return function(values)
 
 
-def split_layers(z: Real[Array, "*shape"], sizes: Mapping[str, int]) -> dict[str, Real[Array, "..."]]:
+def split_layers(z: Real[Array | np.ndarray, "*shape"], sizes: Mapping[str, int]) -> dict[str, Real[Array, "..."]]:
     """The layers of a joined z, of shape (..., sum of the sizes), by name: views of its last axis.
 
     Raises:
@@ -255,8 +258,8 @@ def split_layers(z: Real[Array, "*shape"], sizes: Mapping[str, int]) -> dict[str
         >>> print(split_layers(jnp.arange(3.0), {"h1": 2, "h2": 1})["h1"])
         [0. 1.]
     """
-    total = sum(sizes.values())
-    if jnp.ndim(z) < 1 or z.shape[-1] != total:
+    z, total = jnp.asarray(z), sum(sizes.values())
+    if z.ndim < 1 or z.shape[-1] != total:
         raise ValueError(f"z of the layers {dict(sizes)} must end with an axis of {total}, but has shape {z.shape}")
     parts, start = {}, 0
     for name, size in sizes.items():
@@ -266,7 +269,7 @@ def split_layers(z: Real[Array, "*shape"], sizes: Mapping[str, int]) -> dict[str
 
 
 def log_ratio_per_layer(
-    q: dist.Distribution, p: dist.Distribution, z: Real[Array, "*shape"]
+    q: dist.Distribution, p: dist.Distribution, z: Real[Array | np.ndarray, "*shape"]
 ) -> dict[str, Float[Array, "*samples"]] | None:
     """log q(z_i | ...) - log p(z_i | ...) of each layer, in nats; they sum to log q(z) - log p(z).
 

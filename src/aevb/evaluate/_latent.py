@@ -214,7 +214,7 @@ def latent_diagnostics(
     split = _Split()
     if not generative.is_conditional:
         split = _split_of_kl(generative, recognition, rows, choice_key, draw_key, num_aggregate, batch_size)
-    layers = _layers(generative, recognition, x)
+    layers = _layers(generative, recognition, x)  # none, unless posterior and prior have them
     locs, prior_scale = np.asarray(found.loc, np.float64), _prior_scale(generative, x)
     if found.prior is not None:
         prior_loc, scale = (np.asarray(part, np.float64) for part in found.prior)
@@ -231,11 +231,11 @@ def latent_diagnostics(
         active=active,
         correlation=_correlation(locs),
         **split._asdict(),
-        layers=layers
-        and tuple(
+        layers=tuple(
             LatentLayer(name, start + 1, stop, int(active[start:stop].sum()), mean(found.per_layer[name]), divergent)
             for name, start, stop, divergent in layers
-        ),
+        )
+        or None,
     )
 
 
@@ -360,7 +360,7 @@ def _has_closed_form(
 
 def _layers(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: X
-) -> list[tuple[str, int, int, bool]] | None:
+) -> list[tuple[str, int, int, bool]]:
     """Name, place in z, and whether the layer's part of the KL is a divergence; a trace by shapes."""
     found: list[tuple[str, int, int, bool]] = []
 
@@ -373,7 +373,7 @@ def _layers(
                 start += size
 
     eqx.filter_eval_shape(look, (generative, recognition))
-    return found or None
+    return found
 
 
 def _prior_scale(generative: AbstractPriorLikelihood, x: X) -> Float[np.ndarray, " J"]:
