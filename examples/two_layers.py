@@ -58,12 +58,11 @@ class Recognition(AbstractRecognitionModel):
 def models(seed):
     def gaussian(key, num_in, hidden, num_out):
         keys = jax.random.split(key)
-        return Gaussian(MLP(num_in, hidden, key=keys[0]), Linear(hidden[-1], 2 * num_out, key=keys[1]))
+        return Gaussian(MLP(num_in, (hidden,), key=keys[0]), Linear(hidden, 2 * num_out, key=keys[1]))
 
     k = jax.random.split(jax.random.key(seed), 5)
-    decoder = MLP(H1, (200,), key=k[0]), Linear(200, D, key=k[1])
-    generative = Generative(gaussian(k[2], H2, (50,), H1), *decoder)
-    return generative, Recognition(gaussian(k[3], D, (200,), H1), gaussian(k[4], H1, (50,), H2))
+    generative = Generative(gaussian(k[0], H2, 50, H1), MLP(H1, (200,), key=k[1]), Linear(200, D, key=k[2]))
+    return generative, Recognition(gaussian(k[3], D, 200, H1), gaussian(k[4], H1, 50, H2))
 
 
 def main(epochs=20, num_rows=20_000, num_test=1000, out=None):
@@ -74,8 +73,8 @@ def main(epochs=20, num_rows=20_000, num_test=1000, out=None):
     options = {"epochs": epochs, "estimator": "iwae", "num_samples": 5, "validation": 0.0, "evaluation_samples": 100}
     fitted = aevb.fit_model(models(seed=0), rows, test=test, **options)
     found = fitted.evaluate(test)
-    print(f"ELBO {found.bound}, log p(x) at least {found.log_likelihood} nats, KL {found.kl}, of which")
-    print(", ".join(f"{name} {kl}" for name, kl in found.kl_per_layer.items()))
+    print(f"ELBO {found.bound}, log p(x) at least {found.log_likelihood}, KL {found.kl} nats; of the latter")
+    print(", ".join(f"{kl} by {name}" for name, kl in found.kl_per_layer.items()))
 
     settings = aevb.reports.ReportSettings("is", 100, diagnostics=epochs > 1)
     report = aevb.reports.make_report(fitted, test, settings=settings)

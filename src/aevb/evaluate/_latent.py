@@ -130,8 +130,9 @@ def latent_diagnostics(
     the mean, it is the median here too. Angles are taken as numbers.
 
     *Layers*: where posterior and prior are both a `Sequential`, what each layer adds to the sampled KL, and how many of
-    its dimensions are active. E_q(z_j|x)[z_j] of a layer that is drawn given others is a mean over draws of these, with
-    the same noise in each row: it adds at most a 1,000th of the prior's variance, or so, to Var_x.
+    its dimensions are active. E_q(z_j|x)[z_j] of a layer that is drawn given others is a mean over 1,000 draws of
+    these, with the same noise for each row: to Var_x it adds a 1,000th of what the conditional mean varies in a row, or
+    less.
 
     *The split of the KL* (Hoffman & Johnson 2016): with x from the population of the rows and the aggregate posterior
     q(z) = E_x[q(z | x)],

@@ -106,8 +106,8 @@ def _by_layer(d: LatentDiagnostics) -> str:
     no_divergence = [layer.name for layer in d.layers if not layer.is_divergence]
     if no_divergence:
         text += (
-            f" What {' and '.join(no_divergence)} add{'' if len(no_divergence) > 1 else 's'} is no divergence by "
-            "itself, and can be negative: there p(z) goes by a layer that q(z | x) draws later. The sum is one."
+            f" What {' and '.join(no_divergence)} add{'' if len(no_divergence) > 1 else 's'} could be negative and is "
+            "no divergence by itself: p draws it given a layer that q draws after it. The KL itself is never negative."
         )
     for layer in d.layers:
         high = layer.kl.value + sigmas(layer.kl.num_rows) * layer.kl.standard_error
