@@ -17,7 +17,7 @@ MUTANTS = [
         SEQUENTIAL,
         "return jnp.concatenate([parts[name] for name in self.sizes])",
         "return jnp.concatenate([parts[name] for name in self.factors])",
-        f"{TESTS}::test_location_and_scale_of_layers",
+        DRAWS,
     ),
     (
         "all factors are drawn with one key",

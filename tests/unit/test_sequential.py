@@ -153,16 +153,21 @@ def test_the_density_is_that_of_the_joint_gaussian(x64):
 
 
 @jax.jit
-def draws(x: Array, key: Array) -> tuple[Array, Array, Array, Array]:
+def draws(x: Array, key: Array) -> tuple[Array, ...]:
+    p = model().prior()  # whose layers are drawn in another order than they lie in
+    z, log_p = rsample_and_log_prob(p, key, (50,))
+    of_prior = log_p, p.log_prob(z), p.log_prob(p.sample(key, (50,)))
     q = Exact(model()).posterior(x)
     z, log_q = rsample_and_log_prob(q, key, (2, 3000))
-    return z, log_q, q.log_prob(z), q.sample(key, (2, 3000))
+    return z, log_q, q.log_prob(z), q.sample(key, (2, 3000)), *of_prior
 
 
 def test_draws_have_the_joint_mean_and_covariance_and_bring_their_density():
     x = jnp.asarray(ROWS[1], jnp.float32)
     matrix, cov, _ = moments()
-    z, log_q, again, plain = (np.asarray(v, np.float64) for v in draws(x, KEY))
+    z, log_q, again, plain, *of_prior = (np.asarray(v, np.float64) for v in draws(x, KEY))
+    for other in of_prior[1:]:
+        np.testing.assert_allclose(other, of_prior[0], atol=1e-4)
     assert z.shape == plain.shape == (2, 3000, J1 + J2) and log_q.shape == (2, 3000)
     np.testing.assert_allclose(log_q, again, atol=1e-4)
     np.testing.assert_allclose(plain, z, atol=1e-6)
