@@ -59,6 +59,9 @@ class Sequential(SelfDrawn):
                 f"the layers of z are {', '.join(sizes)}, but there are factors of {', '.join(factors) or 'none'}; "
                 "give each layer one length and one factor"
             )
+        for name, factor in factors.items():
+            if not callable(factor):  # as a distribution is, too
+                raise TypeError(_no_distribution(name, factor))
         self.sizes, self.factors = {name: int(size) for name, size in sizes.items()}, dict(factors)
         # Which of those drawn before it each factor asks for.
         self.given: dict[str, frozenset[str]] = {}
@@ -208,7 +211,7 @@ class Sequential(SelfDrawn):
 
         def look(i: int, name: str, d: Any) -> tuple[Array, None]:
             if not isinstance(d, dist.Distribution):
-                raise TypeError(f"the factor of layer {name} must be a distribution, but is {type(d).__name__}")
+                raise TypeError(_no_distribution(name, d))
             size = self.sizes[name]
             if d.batch_shape != ():
                 raise ValueError(
@@ -303,6 +306,13 @@ def divergent_layers(q: Sequential, p: Sequential) -> tuple[str, ...]:
     """
     order = list(q.factors)
     return tuple(name for name in q.sizes if p.given[name] <= set(order[: order.index(name)]))
+
+
+def _no_distribution(layer: str, found: Any) -> str:
+    return (
+        f"the factor of layer {layer} must be a distribution, or a function that makes one of what was drawn before, "
+        f"but is, or makes, {type(found).__name__}"
+    )
 
 
 def _total(numbers: Iterable[Array]) -> Array:
