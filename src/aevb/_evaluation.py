@@ -30,7 +30,8 @@ class Latents(NamedTuple):
 
     Families whose moments need not exist or overflow (Cauchy, Student's t, Pareto, log-normal, Weibull), or that have
     none in closed form (F, Gompertz, flows), give their median and half the distance between their 16 % and 84 %
-    quantiles; for a Gaussian the two are the same. A flow's quantiles are those of 1,000 draws with a fixed key.
+    quantiles; for a Gaussian the two are the same. A flow's quantiles are those of 1,000 draws with a fixed key, and so
+    are the moments of a layer that is drawn given others (`aevb.distributions.location_and_scale`).
     """
 
     mean: Float[np.ndarray, "N J"]
@@ -45,7 +46,8 @@ class Evaluation:
 
     `bound` is the ELBO, `reconstruction` its term E_q[log p(x | z)], `kl` its other term, D_KL(q(z | x) || p(z)): in
     closed form, or where there is none, from the same sample of z (`kl_is_exact` says which); both None for a model
-    that has log p(x, z) in one piece.
+    that has log p(x, z) in one piece. `kl_per_layer` is what each layer of a latent in layers adds to it, from the same
+    sample, and need be no divergence by itself: see `aevb.estimators.Estimate`.
     `log_likelihood` is log p(x) by `method`, "quadrature" or "is" (importance sampling, with `num_samples` a row); None
     where it was not asked for, or where the model has no likelihood (grey pixels under a Bernoulli decoder).
     """
@@ -62,14 +64,17 @@ class Evaluation:
     scaling: str
     log_jacobian: float
     data: DataInfo
+    kl_per_layer: dict[str, evaluate.Mean] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         bound, reconstruction, kl = self.measures
+        layers = {name: layer.to_dict() for name, layer in (self.kl_per_layer or {}).items()}
         return {
             bound: self.bound.to_dict(),
             reconstruction: None if self.reconstruction is None else self.reconstruction.to_dict(),
             kl: None if self.kl is None else self.kl.to_dict(),
+            **({"kl_per_layer": layers} if layers else {}),
             "kl_is_exact": self.kl_is_exact,
             _KEYS[self.method]: None if self.log_likelihood is None else self.log_likelihood.to_dict(),
             "num_samples": self.num_samples,

@@ -27,6 +27,7 @@ class Terms(NamedTuple):
     bound: float
     reconstruction: float | None = None
     kl: float | None = None
+    kl_per_layer: dict[str, float] | None = None
 
 
 class Named(NamedTuple):
@@ -46,6 +47,8 @@ class Named(NamedTuple):
             told[self.reconstruction] = terms.reconstruction + self.units
         if terms.kl is not None:
             told[self.kl] = terms.kl
+        for layer, kl in (terms.kl_per_layer or {}).items():
+            told[f"{self.kl}_{layer}"] = kl
         return {f"{part}_{name}": finite(value) for name, value in told.items()}
 
     def record(self, summary: train.EpochSummary, parts: dict[str, Terms]) -> Record:
@@ -181,13 +184,15 @@ class Trainer:
         # The same noise at each epoch, so that the curve shows the model's change alone.
         key = jax.random.fold_in(self.key, _VALIDATION)
         estimate = evaluate.elbo(generative, recognition, x, key, estimator=estimator)
-        return Terms(*(None if term is None else evaluate.mean(term).value for term in estimate))  # type: ignore[arg-type]
+        of_rows: Terms = Terms(*jax.tree.map(lambda term: evaluate.mean(term).value, estimate))
+        return of_rows
 
 
 def _terms(summary: train.EpochSummary) -> Terms:
     """The ELBO by its terms, whatever bound the estimator climbs; else the algorithm's bound, or its objective."""
     if summary.log_likelihood is not None and summary.kl is not None:
-        return Terms(summary.log_likelihood - summary.kl, summary.log_likelihood, summary.kl)
+        bound = summary.log_likelihood - summary.kl
+        return Terms(bound, summary.log_likelihood, summary.kl, summary.kl_per_layer)
     return Terms(summary.objective if summary.bound is None else summary.bound)
 
 

@@ -386,6 +386,7 @@ class FittedModel:
             scaling="none" if self.spec is None else self.preprocessing.scaling,
             log_jacobian=self.log_jacobian,
             data=self.feed.info(stored),
+            kl_per_layer=evaluate.means(estimate.kl_per_layer),
         )
 
     def save(self, path: str | Path) -> None:

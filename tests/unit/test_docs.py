@@ -76,6 +76,16 @@ def test_digits_of_a_label_look_like_its_label(tmp_path: Path) -> None:
     assert fitted.history[-1]["train_elbo"] > fitted.history[0]["train_elbo"] + 5
 
 
+def test_two_stochastic_layers_share_the_kl(tmp_path: Path) -> None:
+    fitted, report = example("two_layers", tmp_path, epochs=2, num_rows=2000, num_test=4)
+    first, last = fitted.history[0], fitted.history[-1]
+    assert last["train_elbo"] > first["train_elbo"] + 5
+    assert last["train_kl_h1"] + last["train_kl_h2"] == pytest.approx(last["train_kl"], abs=1e-3)
+    assert [layer["name"] for layer in report.content["latent"]["layers"]] == ["h1", "h2"]
+    page = (tmp_path / "index.html").read_text()
+    assert "By layers: h1 (dimensions 1 to 20) has" in page and "of which layer h2, sampled" in page
+
+
 @pytest.mark.slow  # a minute and more: XLA's convolutions on a CPU
 def test_a_convolutional_network_goes_through_the_whole_door(tmp_path: Path) -> None:
     fitted, report = example("conv_vae", tmp_path, epochs=1, num_rows=200, num_test=20)

@@ -111,7 +111,8 @@ def test_elbo_and_its_terms():
     rows = np.repeat(ROWS, 200, axis=0)
     expected = PROBLEM.log_marginal() - posterior_gap(PROBLEM, models()[1])
     for estimator in (None, SgvbB(2), SgvbA(2)):
-        bound, log_likelihood, kl = evaluate.elbo(*models(), rows, KEY, estimator=estimator)
+        bound, log_likelihood, kl, layers = evaluate.elbo(*models(), rows, KEY, estimator=estimator)
+        assert layers is None
         np.testing.assert_allclose(bound, log_likelihood - kl, rtol=1e-4, atol=1e-4)
         difference = bound - np.repeat(expected, 200)
         assert abs(z_scores(difference, 0.0)) < 5

@@ -54,6 +54,10 @@ from ._reparameterize import rsample_and_log_prob as rsample_and_log_prob
 from ._reparameterize import sample_and_log_prob as sample_and_log_prob
 from ._scale import log_scale as log_scale
 from ._scale import positive_scale as positive_scale
+from ._sequential import Sequential as Sequential
+from ._sequential import divergent_layers as divergent_layers
+from ._sequential import log_ratio_per_layer as log_ratio_per_layer
+from ._sequential import split_layers as split_layers
 from ._special import expm1_minus as expm1_minus
 from ._support import has_point_mass as has_point_mass
 from ._support import support_depends_on_parameters as support_depends_on_parameters
@@ -91,6 +95,7 @@ __all__ = [
     "Rayleigh",
     "Reciprocal",
     "Reparameterized",
+    "Sequential",
     "StudentT",
     "Triangular",
     "Uniform",
@@ -99,6 +104,7 @@ __all__ = [
     "as_drawn",
     "biject_to",
     "constraints",
+    "divergent_layers",
     "drawn_and_log_prob",
     "expm1_minus",
     "family_lies_within",
@@ -107,9 +113,11 @@ __all__ = [
     "kl_divergence",
     "kl_per_dimension",
     "location_and_scale",
+    "log_ratio_per_layer",
     "log_scale",
     "positive_scale",
     "rsample_and_log_prob",
     "sample_and_log_prob",
+    "split_layers",
     "support_depends_on_parameters",
 ]

@@ -127,8 +127,22 @@ class AsDrawn(NamedTuple):
     held: Callable[[Array], Array]  # u of one event -> whether z keeps less of it
 
 
+class SelfDrawn(dist.Distribution):
+    """A distribution that knows itself how it is drawn, as one of several parts does."""
+
+    def as_drawn(self) -> AsDrawn:
+        """What `as_drawn` is to tell."""
+        raise NotImplementedError
+
+    def drawn_and_log_prob(
+        self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Float[Array, "*shape"], Float[Array, "*samples"]]:
+        """u and log q(z) of the same draw."""
+        raise NotImplementedError
+
+
 def as_drawn(q: dist.Distribution) -> AsDrawn:
-    """u = log z for a `LogNormal`, alone or in an `Independent`; for all else u is z.
+    """u = log z for a `LogNormal`, alone, in an `Independent` or as a layer of a `Sequential`; for all else u is z.
 
     A sample of a LogNormal is held at numbers that floats can hold. Its density there is not what it was drawn with: of
     one with loc = -60 and scale = 1, q is e^-91 at every held sample and e^59 at a draw, and a bound that takes the
@@ -141,6 +155,8 @@ def as_drawn(q: dist.Distribution) -> AsDrawn:
         >>> print(u < -50, draws.value(u) > 1e-20, draws.log_prob(u) > 50)
         True True True
     """
+    if isinstance(q, SelfDrawn):
+        return q.as_drawn()
     base, num_dims = q, 0
     while isinstance(base, dist.Independent | dist.ExpandedDistribution):
         if isinstance(base, dist.Independent):
@@ -172,6 +188,8 @@ def drawn_and_log_prob(
             f"{type(q).__name__} has no reparameterised sampler, so the gradient of an SGVB estimator would miss "
             "its encoder; use a posterior family that has one"
         )
+    if isinstance(q, SelfDrawn):
+        return q.drawn_and_log_prob(key, sample_shape)
     draws = as_drawn(q)
     u = draws.sample(key, sample_shape)
     return u, draws.log_prob(u)

@@ -38,8 +38,8 @@ def support_depends_on_parameters(q: dist.Distribution) -> bool:
 
     For such a distribution E_q[grad log q(z)] is not zero, and no gradient may be built on it. What holds another
     distribution (an `Independent`, a mixture, a transformed one) is looked into. Where nothing can be derived the
-    answer is True, unless q tells by an attribute `support_moves`, as a `Reparameterized` can. Edges that are plain
-    numbers, and not arrays, are nobody's parameters.
+    answer is True, unless q tells by an attribute `support_moves`, as a `Reparameterized` or a `Sequential` can. Edges
+    that are plain numbers, and not arrays, are nobody's parameters.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,6 +69,9 @@ def has_point_mass(q: dist.Distribution) -> bool:
         >>> has_point_mass(dist.Delta(0.0).expand([2]).to_event(1)), has_point_mass(dist.Normal(0.0, 1.0))
         (True, False)
     """
+    told = getattr(q, "holds_point_mass", None)  # as a `Sequential` does, of its factors
+    if told is not None:
+        return bool(told)
     if isinstance(q, dist.Delta):
         return True
     if isinstance(q, (*_WRAPPERS, dist.TransformedDistribution)):

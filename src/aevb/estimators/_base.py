@@ -20,11 +20,18 @@ class Estimate(NamedTuple):
     model comes in two parts, `log_likelihood` estimates E_q[log p(x | z)], the reconstruction term, and `kl` is
     D_KL(q(z | x) || p(z)), exact with estimator B and sampled with the others; their difference estimates the ELBO. For
     a model that only has `log_joint` both are None.
+
+    `kl_per_layer`, where posterior and prior are both `aevb.distributions.Sequential`, is what each layer of z adds to
+    `kl`: log q(z_i | ...) - log p(z_i | ...), from the same draws, so that the layers sum to it. Only of some layers is
+    it a divergence by itself (`aevb.distributions.divergent_layers`): of q(h1 | x) q(h2 | h1) and p(h2) p(h1 | h2),
+    h2's is E_q[D_KL(q(h2 | h1) || p(h2))], but h1's is E_q[log q(h1 | x) - log p(h1 | h2)] with h2 drawn from q, which
+    can be negative. No gradient flows through it.
     """
 
     bound: Float[Array, "*batch"]
     log_likelihood: Float[Array, "*batch"] | None
     kl: Float[Array, "*batch"] | None
+    kl_per_layer: dict[str, Float[Array, "*batch"]] | None = None
 
 
 class AbstractEstimator(eqx.Module):

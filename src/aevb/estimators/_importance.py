@@ -53,8 +53,9 @@ class Iwae(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_samples)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         return weights.estimate(log_mean_exp(weights.log_w))
 
 
@@ -97,7 +98,7 @@ class Dreg(AbstractEstimator):
         u, log_q = reparameterized_draws(q, key, self.num_samples)
         draws, held = as_drawn(q), as_drawn(posterior_of(stopped(recognition), x))
         # Once for the value of v_k. It is the same computation as below, and the compiler does it once.
-        weights = jax.lax.stop_gradient(log_weights(generative, x, draws.value(u), log_q))
+        weights = jax.lax.stop_gradient(log_weights(generative, x, draws.value(u), log_q, layers_of=q))
         v = jax.grad(log_mean_exp)(weights.log_w)  # zero, too, where all weights are
         # sum_k v_k log w_k sends v_k into each log w_k; on the way on into z_k it is multiplied by v_k once more.
         u = scale_gradient(u, jnp.broadcast_to(v.reshape(v.shape + (1,) * (u.ndim - 1)), u.shape))
@@ -132,8 +133,9 @@ class Miwae(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_groups * self.num_samples)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         return weights.estimate(_mean_of_groups(weights.log_w, self.num_groups))
 
 
@@ -166,9 +168,11 @@ class Piwae(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_groups * self.num_samples)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_groups * self.num_samples)
         for_phi = log_weights(stopped(generative), x, z, log_q).log_w
-        for_theta = log_weights(generative, x, jax.lax.stop_gradient(z), jax.lax.stop_gradient(log_q))
+        held = jax.lax.stop_gradient((z, log_q))
+        for_theta = log_weights(generative, x, *held, layers_of=q)
         bound = log_mean_exp(for_theta.log_w)
         return for_theta.estimate(with_gradient_of(bound, bound + _mean_of_groups(for_phi, self.num_groups)))
 
@@ -202,8 +206,9 @@ class Ciwae(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_samples)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         elbo = jnp.mean(weights.log_w)
         if self.beta in (0.0, 1.0):  # one bound alone: 0 times the other's -inf would be no number
             return weights.estimate(elbo if self.beta else log_mean_exp(weights.log_w))

@@ -1,5 +1,6 @@
 """What every sampled bound is made of: log w(z) = log p(x, z) - log q(z | x) at K draws of z."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -10,7 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from aevb.distributions import (
     Distribution,
+    Sequential,
     drawn_and_log_prob,
+    log_ratio_per_layer,
     rsample_and_log_prob,
     sample_and_log_prob,
     support_depends_on_parameters,
@@ -24,6 +27,7 @@ from aevb.models import (
     log_likelihood_of,
     log_prior_of,
     one_number,
+    prior_of,
 )
 
 from ._base import Estimate
@@ -41,16 +45,23 @@ class LogWeights(NamedTuple):
     log_w: Float[Array, " K"]
     log_likelihood: Float[Array, " K"] | None  # log p(x | z_k)
     log_ratio: Float[Array, " K"] | None  # log q(z_k | x) - log p(z_k), whose mean estimates the KL
+    per_layer: dict[str, Float[Array, " K"]] | None = None  # the parts of `log_ratio`, of a latent in layers
 
     def estimate(self, bound: Float[Array, ""]) -> Estimate:
         """An `Estimate` with this bound, and the ELBO's two terms as means over the samples."""
         if self.log_likelihood is None or self.log_ratio is None:
             return Estimate(bound, None, None)
-        return Estimate(bound, jnp.mean(self.log_likelihood), jnp.mean(self.log_ratio))
+        layers = jax.tree.map(jnp.mean, self.per_layer)
+        return Estimate(bound, jnp.mean(self.log_likelihood), jnp.mean(self.log_ratio), layers)
 
 
 def log_weights(
-    generative: AbstractGenerativeModel, x: X, z: Real[Array, "K *z"], log_q: Float[Array, " K"]
+    generative: AbstractGenerativeModel,
+    x: X,
+    z: Real[Array, "K *z"],
+    log_q: Float[Array, " K"],
+    *,
+    layers_of: Distribution | None = None,
 ) -> LogWeights:
     """log p(x, z_k) - log q(z_k | x) for k = 1..K.
 
@@ -59,15 +70,32 @@ def log_weights(
         x: one example.
         z: K samples.
         log_q: log q(z_k | x) of each, by whatever q its gradient is wanted of.
+        layers_of: q, where what each layer of a `Sequential` adds is to be told too.
     """
     if not isinstance(generative, AbstractPriorLikelihood):
         return LogWeights(over_samples(lambda z: log_joint_of(generative, x, z), z) - log_q, None, None)
     log_likelihood = over_samples(lambda z: log_likelihood_of(generative, x, z), z)
     log_ratio = log_q - over_samples(lambda z: log_prior_of(generative, x, z), z)
-    return LogWeights(log_likelihood - log_ratio, log_likelihood, log_ratio)
+    return LogWeights(log_likelihood - log_ratio, log_likelihood, log_ratio, _per_layer(generative, x, z, layers_of))
 
 
-def over_samples(f: Callable[[Array], Float[Array, ""]], z: Real[Array, "K *z"]) -> Float[Array, " K"]:
+def _per_layer(
+    generative: AbstractPriorLikelihood, x: X, z: Real[Array, "K *z"], q: Distribution | None
+) -> dict[str, Float[Array, " K"]] | None:
+    """`log_ratio_per_layer` at each sample: to be told, not climbed."""
+    if not isinstance(q, Sequential) or not isinstance(prior_of(generative, x), Sequential):
+        return None
+
+    def of(z: Array) -> Array:
+        ratios = log_ratio_per_layer(q, prior_of(generative, x), z)
+        assert ratios is not None
+        return jnp.stack(list(ratios.values()))
+
+    ratios = jax.lax.stop_gradient(over_samples(of, jax.lax.stop_gradient(z)))
+    return OrderedDict(zip(q.sizes, ratios.T, strict=True))
+
+
+def over_samples(f: Callable[[Array], Float[Array, "*each"]], z: Real[Array, "K *z"]) -> Float[Array, "K *each"]:
     """f(z_k) for k = 1..K. One sample goes without an axis of its own, which would cost XLA two transposes a layer."""
     if len(z) == 1:
         return f(z[0])[None]

@@ -47,8 +47,9 @@ class Renyi(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_samples)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         if self.alpha == 1.0:
             return weights.estimate(jnp.mean(weights.log_w))
         if self.alpha == -math.inf:

@@ -70,7 +70,7 @@ class ScoreFunction(AbstractEstimator):
         q = posterior_of(recognition, x)
         refuse_moving_support(q, "the score function")
         z, log_q = fixed_samples(q, key, self.num_samples)
-        weights = log_weights(generative, x, z, jax.lax.stop_gradient(log_q))
+        weights = log_weights(generative, x, z, jax.lax.stop_gradient(log_q), layers_of=q)
         f = jax.lax.stop_gradient(weights.log_w)
         c: Array | float = 0.0 if self.running_mean is None else self.running_mean
         if self.baseline == "leave-one-out":
@@ -131,7 +131,7 @@ class Vimco(AbstractEstimator):
         q = posterior_of(recognition, x)
         refuse_moving_support(q, "VIMCO")
         z, log_q = fixed_samples(q, key, self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         bound = log_mean_exp(weights.log_w)
         f = jax.lax.stop_gradient(weights.log_w)
         own = jnp.eye(self.num_samples, dtype=bool)

@@ -50,8 +50,9 @@ class SgvbA(AbstractEstimator):
         x: X,
     ) -> Estimate:
         """The estimate for one example."""
-        z, log_q = reparameterized_samples(posterior_of(recognition, x), key, self.num_samples)
-        weights = log_weights(generative, x, z, log_q)
+        q = posterior_of(recognition, x)
+        z, log_q = reparameterized_samples(q, key, self.num_samples)
+        weights = log_weights(generative, x, z, log_q, layers_of=q)
         return weights.estimate(jnp.mean(weights.log_w))
 
 

@@ -47,6 +47,6 @@ class StickingTheLanding(AbstractEstimator):
         refuse_moving_support(q, "sticking the landing")
         u, log_q = reparameterized_draws(q, key, self.num_samples)
         z, held = as_drawn(q).value(u), as_drawn(posterior_of(stopped(recognition), x))
-        value = log_weights(generative, x, z, log_q)
+        value = log_weights(generative, x, z, log_q, layers_of=q)
         surrogate = log_weights(generative, x, z, held.log_prob(u)).log_w
         return value.estimate(with_gradient_of(jnp.mean(value.log_w), jnp.mean(surrogate)))

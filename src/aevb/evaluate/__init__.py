@@ -38,6 +38,7 @@ from ._importance import importance_sampling as importance_sampling
 from ._importance import log_likelihood as log_likelihood
 from ._latent import Bounds as Bounds
 from ._latent import LatentDiagnostics as LatentDiagnostics
+from ._latent import LatentLayer as LatentLayer
 from ._latent import latent_diagnostics as latent_diagnostics
 from ._latent_words import collapse_verdict as collapse_verdict
 from ._predictive import PredictiveCheck as PredictiveCheck
@@ -51,6 +52,7 @@ from ._quadrature import has_quadrature as has_quadrature
 from ._quadrature import quadrature_log_likelihood as quadrature_log_likelihood
 from ._summary import Mean as Mean
 from ._summary import mean as mean
+from ._summary import means as means
 from ._words import Verdict as Verdict
 from ._words import above as above
 from ._words import below as below

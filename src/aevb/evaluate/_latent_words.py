@@ -31,7 +31,7 @@ def collapse_verdict(diagnostics: LatentDiagnostics) -> Verdict:
     d = diagnostics
     num_dims = len(d.active)
     are = "dimension is" if num_dims == 1 else "dimensions are"
-    details = [_idle(d), _correlated_pair(d), _fit_of_prior(d)]
+    details = [_by_layer(d), _idle(d), _correlated_pair(d), _fit_of_prior(d)]
     headline = f"{d.num_active} of {num_dims} latent {are} active; {_information(d)}."
     return Verdict(headline, " ".join(s for s in details if s), _advice(d))
 
@@ -90,6 +90,30 @@ def _idle(d: LatentDiagnostics) -> str:
     if largest < _NOTHING:
         return f"The {rest} {has} a KL of less than {_NOTHING} nats{each} and could be left out."
     return f"The {rest} {has} a KL of up to {largest:.2g} nats{each}, but hardly {moves} with x."
+
+
+def _by_layer(d: LatentDiagnostics) -> str:
+    """What each layer does, and which of these numbers are no divergences."""
+    if d.layers is None:
+        return ""
+    parts = [
+        f"{layer.name} (dimension{'' if layer.first == layer.last else 's'} {layer.first}"
+        f"{'' if layer.first == layer.last else f' to {layer.last}'}) has {layer.num_active} active and adds "
+        f"{nats(layer.kl)} nats to the KL"
+        for layer in d.layers
+    ]
+    text = f"By layers: {'; '.join(parts)}."
+    no_divergence = [layer.name for layer in d.layers if not layer.is_divergence]
+    if no_divergence:
+        text += (
+            f" What {' and '.join(no_divergence)} add{'' if len(no_divergence) > 1 else 's'} could be negative and is "
+            "no divergence by itself: p draws it given a layer that q draws after it. The KL itself is never negative."
+        )
+    for layer in d.layers:
+        high = layer.kl.value + sigmas(layer.kl.num_rows) * layer.kl.standard_error
+        if layer.is_divergence and high <= _LITTLE:
+            text += f" Layer {layer.name} is hardly used: its divergence is at most {up(max(high, 0.0))} nats."
+    return text
 
 
 def _correlated_pair(d: LatentDiagnostics) -> str:

@@ -1,5 +1,6 @@
 """Means over a data set, with their standard error."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,3 +39,8 @@ def mean(per_row: ArrayLike) -> Mean:
         raise ValueError("cannot take a mean over 0 rows")
     error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
     return Mean(float(values.mean()), error, n)
+
+
+def means(per_row: Mapping[str, ArrayLike] | None) -> dict[str, Mean] | None:
+    """`mean` of each of several values by name, where there are any."""
+    return None if per_row is None else {name: mean(values) for name, values in per_row.items()}

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Real
 
-from aevb.distributions import Distribution, has_point_mass
+from aevb.distributions import Distribution, Sequential, has_point_mass
 from aevb.errors import UnavailableError
 
 from ._examples import X
@@ -167,13 +167,18 @@ def posterior_and_prior(
     """q(z | x) and p(z), to be compared with each other.
 
     Raises:
-        ValueError: one of them is several distributions, or they are over z of different shapes.
+        ValueError: one of them is several distributions, or they are over z of different shapes, or different layers.
     """
     q, p = posterior_of(recognition, x), prior_of(generative, x)
     if q.event_shape != p.event_shape:
         raise ValueError(
             f"{_method(recognition, 'posterior')} is over z of shape {q.event_shape}, but "
             f"{_method(generative, 'prior')} over z of shape {p.event_shape}; give the two the same shape"
+        )
+    if isinstance(q, Sequential) and isinstance(p, Sequential) and q.layout != p.layout:
+        raise ValueError(
+            f"{_method(recognition, 'posterior')} lays z out as {q.layout}, but {_method(generative, 'prior')} as "
+            f"{p.layout}; give the two the same sizes, in one order (that of their factors may differ)"
         )
     return q, p
 

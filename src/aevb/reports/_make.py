@@ -137,6 +137,7 @@ def make_report(
         bound: evaluate.mean(elbo).to_dict(),
         reconstruction: _mean_of(estimate.log_likelihood, units),
         kl: _mean_of(estimate.kl, 0.0),
+        **_layers_of(estimate.kl_per_layer),
         "kl_is_exact": kl_is_exact,
     }
     index = _chosen(fitted, settings, num_rows)
@@ -213,6 +214,12 @@ def _shown_of_training(fitted: FittedModel, train_rows: Any) -> Dataset | None:
 def _mean_of(terms: Any, units: float) -> dict[str, Any] | None:
     """Of a term of the bound, which not every model tells."""
     return None if terms is None else evaluate.mean(np.asarray(terms, np.float64) + units).to_dict()
+
+
+def _layers_of(kl_per_layer: Any) -> dict[str, Any]:
+    """What each layer of a latent in layers adds to the KL, where there are any."""
+    layers = evaluate.means(kl_per_layer)
+    return {} if layers is None else {"kl_per_layer": {name: layer.to_dict() for name, layer in layers.items()}}
 
 
 def _independent_columns(fitted: FittedModel, train: Rows, x: Rows) -> np.ndarray | None:

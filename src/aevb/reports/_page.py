@@ -32,6 +32,7 @@ LABELS = {
 }
 CAPTIONS = {
     "log_likelihood": "Each row's log p(x) and ELBO.",
+    "latent_means": "How far each dimension's posterior mean moves over the data; below the line it is not used.",
     "latent_dimensions": "Above: KL of each dimension's posterior from the prior, averaged over rows; what it tells "
     "about x is at most that. Below: how far its posterior mean moves over the data; below the dashed line it is not "
     "used.",
@@ -70,6 +71,8 @@ def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             some = content[key].get("num_rows", content["num_rows"])
             extra += f", of {some:,} of the rows" if some != content["num_rows"] else ""
             lines.append((label + extra, *cells(content[key])))
+            layers = content.get("kl_per_layer") or {} if key == "kl" else {}
+            lines += [(f"    of which layer {name}, sampled", *cells(layer)) for name, layer in layers.items()]
     return lines
 
 
@@ -129,10 +132,10 @@ def _about(content: Mapping[str, Any]) -> str:
 def _section(section: Section, report: Report, pictures: Mapping[str, Path]) -> str:
     shown = [name for name in section.figures if name in pictures]
     figures = "".join(
-        f'<figure><img alt="{html.escape(CAPTIONS[name])}" src="data:image/png;base64,'
-        f'{base64.b64encode(pictures[name].read_bytes()).decode()}"><figcaption>{html.escape(CAPTIONS[name])}</figcaption>'
+        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,'
+        f'{base64.b64encode(pictures[name].read_bytes()).decode()}"><figcaption>{html.escape(caption)}</figcaption>'
         "</figure>"
-        for name in shown
+        for name, caption in ((name, _caption(name, report)) for name in shown)
     )
     tables: dict[str, Callable[[Report], str]] = {"numbers": _numbers_table, "lowest rows": _lowest_table}
     table = tables[section.table](report) if section.table else ""
@@ -141,6 +144,14 @@ def _section(section: Section, report: Report, pictures: Mapping[str, Path]) -> 
     text = f"<div><h2>{html.escape(section.question)}</h2><p>{html.escape(section.headline)}</p>{details}</div>"
     beside = f"<div>{table}{figures}</div>" if table or figures else ""
     return f"<section{' class=pictured' if beside else ''}>{text}{beside}</section>\n"
+
+
+def _caption(name: str, report: Report) -> str:
+    """A KL of single dimensions is not drawn where it has no closed form."""
+    latent = report.latent
+    return CAPTIONS[
+        "latent_means" if name == "latent_dimensions" and latent and latent.kl_per_dimension is None else name
+    ]
 
 
 def _numbers_table(report: Report) -> str:

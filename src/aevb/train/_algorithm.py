@@ -35,6 +35,7 @@ class Metrics(NamedTuple):
     bound: Float[Array, "*steps"] | None = None  # a lower bound on log p(x), where the algorithm has one
     log_likelihood: Float[Array, "*steps"] | None = None  # of the bound's two terms, E_q[log p(x | z)]
     kl: Float[Array, "*steps"] | None = None  # and D_KL(q(z | x) || p(z))
+    kl_per_layer: dict[str, Float[Array, "*steps"]] | None = None  # what each layer of a latent in layers adds to it
 
 
 class Algorithm(NamedTuple):

@@ -62,7 +62,7 @@ def gradient_steps(
         grad_norm = optax.tree.norm(grads)
         mean = jax.tree.map(jnp.mean, estimates)
         ok = jnp.isfinite(mean.bound) & jnp.isfinite(grad_norm)
-        metrics = Metrics(objective, grad_norm, ok, mean.bound, mean.log_likelihood, mean.kl)
+        metrics = Metrics(objective, grad_norm, ok, mean.bound, mean.log_likelihood, mean.kl, mean.kl_per_layer)
         moving = (state.params, state.opt_state, state.carry)
 
         def update(moving: PyTree[Array]) -> PyTree[Array]:

@@ -83,6 +83,7 @@ class EpochSummary(NamedTuple):
     skipped_steps: int
     seconds: float
     examples_per_second: float
+    kl_per_layer: dict[str, float] | None = None  # of a latent in layers; see `aevb.estimators.Estimate`
 
 
 def epochs(
@@ -155,6 +156,7 @@ def _summarize(epoch: int, metrics: Metrics, sizes: np.ndarray, seconds: float) 
     def mean_if_told(values: Any) -> float | None:
         return None if values is None else mean(values)
 
+    layers: Any = metrics.kl_per_layer
     return EpochSummary(
         epoch=epoch + 1,
         objective=mean(metrics.objective),
@@ -165,6 +167,7 @@ def _summarize(epoch: int, metrics: Metrics, sizes: np.ndarray, seconds: float) 
         skipped_steps=int(np.sum(~np.asarray(metrics.ok))),
         seconds=seconds,
         examples_per_second=float(sizes.sum()) / seconds,
+        kl_per_layer=layers and {name: mean(layer) for name, layer in layers.items()},
     )
 
 
