@@ -477,7 +477,7 @@ def test_the_score_function_does_without(estimator):
         (lambda: Ciwae(2, 1.5), r"\[0, 1\]"),
         (lambda: Renyi(2, float("nan")), "alpha"),
         (lambda: Renyi(2, float("inf")), "alpha"),
-        (lambda: ESTIMATORS.make("iwea"), "choose one of"),
+        (lambda: ESTIMATORS.make("iwea"), "did you mean 'iwae'"),
         (lambda: gradient_statistics(SgvbA(), models(), np.zeros((2, 3)), jax.random.key(0), num_draws=1), "num_draws"),
     ],
 )
