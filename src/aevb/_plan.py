@@ -151,6 +151,9 @@ def _resolve(config: Config, splits: Splits) -> tuple[Config, Preprocessing, Vae
     data, model = splits.train, config.model
     if model is None:
         raise ConfigError("this configuration is of models of one's own; fit them with aevb.fit_model")
+    for name in ("network", "likelihood", "posterior", "prior"):
+        if isinstance(own := getattr(model, name), Own):
+            raise ConfigError(f"the {name} was an object of one's own, {own.name}, which a file cannot hold; give it")
     likelihood = resolve(model.likelihood, guess_likelihood(data).likelihood, LIKELIHOODS)
     preprocessing = choose_preprocessing(data, likelihood, config.data.binarization, config.data.scaling)
     for other in (splits.validation, splits.test):

@@ -25,6 +25,7 @@ import aevb
 import aevb.modelfile
 from aevb import plots
 from aevb.cli import _commands, _tables, main
+from aevb.cli._fit_options import topic_lines
 from aevb.cli._words import as_flags
 from aevb.estimators import GradientStatistics
 from aevb.evaluate import EstimatorNoise, Mean
@@ -1036,6 +1037,11 @@ def test_help_tells_the_default_of_each_flag_that_has_one(capsys):
     assert "(None)" not in everything and " ()" not in everything
     model, training = said("--help", "model"), said("--help", "training")
     assert "--latent-dim" in model and "--latent-dim" not in training and "--beta1" in training
+
+
+@pytest.mark.parametrize("columns", [44, 80, 200])
+def test_help_on_all_fits_the_terminal(columns):
+    assert max(map(len, topic_lines("all", columns))) <= columns
 
 
 def test_help_on_what_there_is_none_on(capsys):

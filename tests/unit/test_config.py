@@ -324,6 +324,7 @@ def test_flat_files_of_before_are_read(tmp_path):
         ('[model.posterior]\nkind = "iaff"\n', "did you mean 'iaf'?"),
         ('[model.posterior]\nkind = "iaf"\nstep = 3\n', "has no option 'step'; it has steps, hidden, activation"),
         ('[model.posterior]\nkind = "iaf"\nsteps = "x"\n', "steps of 'iaf' must be a whole number"),
+        ('[training.optimizer]\nkind = "own"\nbeta1 = 0.5\n', "a name and nothing else, got {'beta1': 0.5}"),
         ('[training.optimizer]\nkind = "sgd"\nbeta1 = 0.5\n', "the optimizer 'sgd' has no option 'beta1'"),
     ],
 )

@@ -59,6 +59,9 @@ def test_options_go_to_what_the_data_are_given(no_training):
         aevb.ConfigError, match=r"min_scale is an option of the likelihoods gaussian, .*'bernoulli'; leave it"
     ):
         resolved((GREY > 99).reshape(60, 20), min_scale=0.5)
+    for part in ("network", "likelihood", "posterior", "prior"):  # as the configuration of a fit with one's own has it
+        with pytest.raises(aevb.ConfigError, match=f"the {part} was an object of one's own, Mine, .*; give it"):
+            resolved(COUNTS - 40.5, hidden=None, **{part: {"kind": "own", "name": "Mine"}})
     with pytest.raises(aevb.ConfigError, match="grey of 'bernoulli' must be left to the data"):
         resolved((GREY > 99).reshape(60, 20), likelihood=aevb.models.BernoulliLikelihood(grey=True))
 

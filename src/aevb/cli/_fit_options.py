@@ -89,7 +89,7 @@ class _Help(argparse.Action):
 
 def topic_lines(topic: str, columns: int | None = None) -> list[str]:
     """All options of a section, or of all, with the kinds of each choice. Loads what they are kinds of."""
-    columns = min(columns or shutil.get_terminal_size().columns, 110)
+    columns = max(min(columns or shutil.get_terminal_size().columns, 110), 30)
     lines: list[str] = []
     for section in SECTIONS if topic == "all" else (topic,):
         lines += [f"[{section}]" + ("" if lines else "  (the names of the tables of a TOML file stand in brackets)")]
@@ -137,11 +137,11 @@ def _default(value: Any) -> str:
 
 def _entry(left: str, right: str, indent: int, columns: int) -> list[str]:
     """A flag or a kind, and beside it what it means."""
-    column = 28
+    column = min(28, columns // 2)
     first = " " * indent + left
-    lines = textwrap.wrap(right, max(columns - column, 20))
     if not left:
-        return [" " * indent + line for line in textwrap.wrap(right, max(columns - indent, 20))]
+        return [" " * indent + line for line in textwrap.wrap(right, columns - indent)]
+    lines = textwrap.wrap(right, columns - column)
     if len(first) > column - 2 or not lines:
         return [first, *(" " * column + line for line in lines)]
     return [first.ljust(column) + lines[0], *(" " * column + line for line in lines[1:])]

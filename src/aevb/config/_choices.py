@@ -60,6 +60,8 @@ def as_choice(f: Field, value: Any, defaults: Mapping[str, Any]) -> Any:
         return value
     kind, options = table.get("kind"), {k: v for k, v in table.items() if k != "kind"}
     if kind == Own.kind:
+        if set(options) != {"name"}:
+            raise ConfigError(f"{f.name} of the kind 'own' has a name and nothing else, got {options}")
         return Own(**options)
     if kind != Auto.kind or f.default != Auto.kind:
         known = registry.options_of(kind)
