@@ -92,7 +92,7 @@ def topic_lines(topic: str, columns: int | None = None) -> list[str]:
     columns = max(min(columns or shutil.get_terminal_size().columns, 110), 30)
     lines: list[str] = []
     for section in SECTIONS if topic == "all" else (topic,):
-        lines += [f"[{section}]" + ("" if lines else "  (the names of the tables of a TOML file stand in brackets)")]
+        lines.append(f"[{section}]")  # as the table of a TOML file is called
         for name, where in NAMES.items():
             if where.section == section and where.option is None and name != "data":
                 lines += _flag_lines(name, where, columns)
