@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from aevb._measures import log_jacobian
 from aevb.data import ROUNDED, DataInfo, Dataset, Preprocessing, check_compatible, fix
 from aevb.data import load as load_data
 from aevb.errors import DataError
-from aevb.models import Rows, Vae, X, num_rows_of, take
+from aevb.models import AbstractGenerativeModel, Rows, Vae, X, as_floats, num_rows_of, take
 
+# Of each array of a structure, its place in it and a row's shape.
+Form = tuple[tuple[str, tuple[int, ...]], ...]
 CHUNK = 10_000  # rows that are on the device at once
 
 
@@ -136,7 +139,7 @@ class RowsFeed:
 
     transform: AbstractTransform
     data: DataInfo
-    form: tuple[tuple[str, tuple[int, ...]], ...]  # of each array, its place in the structure and a row's shape
+    form: Form  # of each array, its place in the structure and a row's shape
 
     @classmethod
     def of(cls, rows: Rows, transform: AbstractTransform) -> "RowsFeed":
@@ -152,7 +155,7 @@ class RowsFeed:
         """As arrays of the same structure and shapes as those that were trained on."""
         rows = _as_arrays(rows)
         if (form := _form_of(rows)) != self.form:
-            raise DataError(f"rows must be arrays of rows of {_spoken(self.form)}, got {_spoken(form)}")
+            raise DataError(f"rows must be arrays of rows of {spoken(self.form)}, got {spoken(form)}")
         return rows
 
     def first(self, stored: Rows, num: int) -> Rows:
@@ -176,6 +179,24 @@ class RowsFeed:
     def restored(self, x: np.ndarray) -> np.ndarray:
         """By the transform's inverse."""
         return np.asarray(self.transform.inverse(x))
+
+    def form_of_example(self, generative: AbstractGenerativeModel, given: tuple[Any, ...]) -> Form | None:
+        """The form of the example that a model makes of what is given, by shapes; None where a transform changes it."""
+        if not isinstance(self.transform, AsStored):
+            return None
+
+        def examples(given: tuple[Any, ...]) -> Any:
+            sample = functools.partial(generative.sample, jax.random.key(0))
+            return jax.vmap(lambda given: sample(*given)[0])(given)
+
+        try:
+            return _form_of(jax.eval_shape(examples, as_floats(given)))
+        except Exception as error:  # of the model's own code: it must reach the user as it is
+            shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(given)]
+            error.add_note(
+                f"what is given has the shapes {shapes}; the model was fitted to rows of {spoken(self.form)}"
+            )
+            raise
 
     def info(self, stored: Rows) -> DataInfo:
         """Fingerprint and form."""
@@ -249,21 +270,22 @@ def _info_of(rows: Rows) -> DataInfo:
     return DataInfo("array", f"sha256:{digest.hexdigest()}", num_rows_of(rows), form[0][1] if len(form) == 1 else ())
 
 
-def _form_of(rows: Rows) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _form_of(rows: Rows) -> Form:
     leaves: list[tuple[Any, np.ndarray]] = jax.tree_util.tree_leaves_with_path(rows)
     return tuple((jax.tree_util.keystr(path), leaf.shape[1:]) for path, leaf in leaves)
 
 
-def _spoken(form: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
+def spoken(form: Form) -> str:
+    """A form in words."""
     return ", ".join(f"shape {shape}{f' at {name}' if name else ''}" for name, shape in form)
 
 
-def form_to_plain(form: tuple[tuple[str, tuple[int, ...]], ...]) -> list[dict[str, Any]]:
+def form_to_plain(form: Form) -> list[dict[str, Any]]:
     """As JSON has it."""
     return [{"at": name, "shape": list(shape)} for name, shape in form]
 
 
-def form_from_plain(content: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def form_from_plain(content: Any) -> Form:
     """What `form_to_plain` gave.
 
     Raises:

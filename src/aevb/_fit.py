@@ -27,6 +27,7 @@ from aevb.models import (
     Vae,
     as_floats,
     check_join,
+    num_rows_of,
     take,
     tie,
 )
@@ -164,6 +165,9 @@ def fit_model(
         ValueError: shapes of prior, posterior and likelihood do not fit with each other or with the rows.
         DivergenceError: training met non-finite values; its attribute `fitted` has the last good model.
 
+    Warns:
+        HeldOutWarning: more of the held-out rows equal training rows than would by chance.
+
     Example:
         See `examples/own_model.py`.
     """
@@ -227,6 +231,9 @@ def fit_model(
             patience=config.training.early_stopping,
         )
 
+    (name, held_out), trained_on = parts.held_out, parts.count_trained_on()
+    if trained_on:
+        warnings.warn(not_held_out(trained_on, num_rows_of(held_out), name), HeldOutWarning, stacklevel=2)
     job = _Job(
         config=config,
         spec=None,
@@ -236,8 +243,8 @@ def fit_model(
         trainer=trainer,
         num_rows=parts.num_rows,
         row_numbers=parts.row_numbers,
-        held_out=parts.held_out,
-        trained_on=None,
+        held_out=(name, held_out),
+        trained_on=trained_on,
     )
     return _run(job, on_epoch=on_epoch, on_trained=on_trained, quiet=quiet)
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array
 
 from aevb.config import NAMES, Config, Training
-from aevb.data import split
+from aevb.data import Dataset, split
 from aevb.errors import ConfigError, DataError
 from aevb.models import (
     AbstractGenerativeModel,
@@ -21,7 +21,7 @@ from aevb.models import (
 )
 
 from ._feed import RowsFeed
-from ._splits import VALIDATION_SHARE
+from ._splits import VALIDATION_SHARE, Splits
 
 # What an algorithm that is given has decided, options of the first two among it.
 _OF_ALGORITHMS = (
@@ -59,6 +59,7 @@ class RowParts(NamedTuple):
     validation: Rows | None
     test: Rows | None
     row_numbers: np.ndarray | None
+    is_cut: bool  # whether the validation rows were cut from the training rows
 
     @classmethod
     def of(cls, feed: RowsFeed, rows: Rows, config: Config, validation: Any, test: Any) -> "RowParts":
@@ -81,7 +82,7 @@ class RowParts(NamedTuple):
             rows, validation = take(rows, numbers), take(rows, held_out)
         if validation is None and config.training.early_stopping:
             raise DataError("early_stopping needs validation rows; give some, or a share")
-        return cls(rows, validation, None if test is None else feed.stored(test), numbers)
+        return cls(rows, validation, None if test is None else feed.stored(test), numbers, numbers is not None)
 
     @property
     def num_rows(self) -> int:
@@ -94,6 +95,17 @@ class RowParts(NamedTuple):
         if self.test is not None:
             return "test", self.test
         return ("train", self.train) if self.validation is None else ("validation", self.validation)
+
+    def count_trained_on(self) -> int | None:
+        """How many of the rows to judge the model on equal training rows; see `Splits.count_trained_on`."""
+        validation, test = (None if rows is None else _as_table(rows) for rows in (self.validation, self.test))
+        return Splits(_as_table(self.train), validation, test, self.is_cut).count_trained_on()
+
+
+def _as_table(rows: Rows) -> Dataset:
+    """All numbers of each row side by side."""
+    flat = np.concatenate([np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)], 1)
+    return Dataset("array", np.ascontiguousarray(flat), flat.shape[1:])
 
 
 def latent_shape_of(

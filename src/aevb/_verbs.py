@@ -21,6 +21,7 @@ from aevb.models import (
 )
 
 from ._arguments import whole
+from ._feed import Feed, RowsFeed, spoken
 
 
 def numbered_samples(num: int, width: int) -> np.ndarray:
@@ -78,3 +79,32 @@ def sample_rows(
 
     x, z = jax.vmap(of)(index, given)
     return as_floats(x), as_floats(z)
+
+
+def given_rows(generative: AbstractGenerativeModel, feed: Feed, num: int, given: Any) -> tuple[Any, ...]:
+    """What is given for `num` samples, as arrays of so many rows each.
+
+    Raises:
+        ConfigError: the model is given nothing, or something; or what is given is no finite numbers, or has not a row
+            for each sample, or rows of another shape than the rows that the model was fitted to.
+    """
+    name = type(generative).__name__
+    if not (isinstance(generative, AbstractPriorLikelihood) and generative.is_conditional):
+        if given is not None:
+            raise ConfigError(f"{name} is given nothing; leave out given=...")
+        return ()
+    if given is None:
+        raise ConfigError(f"{name} is a conditional model: say with given=... what is given for each sample")
+    parts: tuple[Any, ...] = jax.tree.map(np.asarray, given if isinstance(given, tuple) else (given,))
+    leaves = jax.tree.leaves(parts)
+    if not leaves or any(leaf.shape[:1] != (num,) for leaf in leaves):
+        shapes = [leaf.shape for leaf in leaves]
+        raise ConfigError(f"what is given must be arrays of {num} rows, one for each sample, got shapes {shapes}")
+    if any(leaf.dtype.kind not in "biuf" or not np.isfinite(leaf).all() for leaf in leaves):
+        raise ConfigError("what is given must be finite numbers")
+    if isinstance(feed, RowsFeed) and (made := feed.form_of_example(generative, parts)) not in (None, feed.form):
+        raise ConfigError(
+            f"of what is given {name} makes an example of {spoken(made)}, and its rows are of {spoken(feed.form)}; "
+            "give what it was fitted with, in the same shape"
+        )
+    return parts

@@ -32,7 +32,7 @@ from aevb.models import (
 from ._arguments import MOST, one_key, whole
 from ._html import summary_html
 from ._measures import measures
-from ._verbs import decode_rows, encode_rows, numbered_samples, reconstruct_rows, sample_rows
+from ._verbs import decode_rows, encode_rows, given_rows, numbered_samples, reconstruct_rows, sample_rows
 
 ELBO_DRAWS = 20_000  # of z for the ELBO of all rows together, if there are fewer rows
 # Fixed, and not the run's seed: evaluation data that are binarised, are binarised alike for every model.
@@ -229,7 +229,7 @@ class FittedModel:
             ConfigError: num < 1 or too large for the memory, or not one of key and seed was given, or it is none.
         """
         key = one_key(key, seed)
-        index, given = numbered_samples(num, self.latent_dim), self._given(num, None)
+        index, given = numbered_samples(num, self.latent_dim), given_rows(self.generative, self.feed, num, None)
         drawn: np.ndarray = in_chunks(lambda part: sample_rows(self.generative, key, *part)[1], (index, given))
         return drawn
 
@@ -254,7 +254,7 @@ class FittedModel:
         """
         key = one_key(key, seed)
         width = self.spec.data_dim if self.spec is not None else self.latent_dim
-        index, given = numbered_samples(num, width), self._given(num, given)
+        index, given = numbered_samples(num, width), given_rows(self.generative, self.feed, num, given)
         x = self.feed.restored(in_chunks(lambda part: sample_rows(self.generative, key, *part)[0], (index, given)))
         return np.rint(x).astype(np.uint8) if self.makes_levels else x
 
@@ -270,24 +270,6 @@ class FittedModel:
                 "from aevb.models.AbstractPriorLikelihood, with a likelihood(z)"
             )
         return self.generative
-
-    def _given(self, num: int, given: Any) -> tuple[Any, ...]:
-        """What is given, as arrays of `num` rows each."""
-        conditional = isinstance(self.generative, AbstractPriorLikelihood) and self.generative.is_conditional
-        if not conditional:
-            if given is not None:
-                raise ConfigError(f"{type(self.generative).__name__} is given nothing; leave out given=...")
-            return ()
-        if given is None:
-            raise ConfigError(
-                f"{type(self.generative).__name__} is a conditional model: say with given=... what is given for each "
-                "sample"
-            )
-        parts = jax.tree.map(np.asarray, given if isinstance(given, tuple) else (given,))
-        shapes = [leaf.shape for leaf in jax.tree.leaves(parts)]
-        if not shapes or any(shape[:1] != (num,) for shape in shapes):
-            raise ConfigError(f"what is given must be arrays of {num} rows, one for each sample, got shapes {shapes}")
-        return tuple(parts)
 
     def log_likelihood(
         self,

@@ -60,6 +60,13 @@ class Conditional(AbstractPriorLikelihood):
         return Normal(self.loadings @ z + self.offsets @ c, NOISE).to_event(1)
 
 
+class Broadcasting(Conditional):
+    """Of one that is given as a matrix, and takes what it should not."""
+
+    def likelihood(self, z, c):
+        return super().likelihood(z, c.ravel())
+
+
 class JointOnly(AbstractGenerativeModel):
     factors: Factors
 
@@ -158,9 +165,18 @@ def test_a_conditional_model_is_sampled_given_what_is_given(of_labels):
     for wrong, message in (
         (None, "conditional model: say with given="),
         (given[:3], "arrays of 1200 rows, one for each"),
+        (np.where(given > 0, np.nan, given), "must be finite numbers"),
+        (given.astype(str), "must be finite numbers"),
     ):
         with pytest.raises(ConfigError, match=message):
             of_labels.sample(1200, seed=0, given=wrong)
+    with pytest.raises(TypeError) as caught:  # of the model's own code
+        of_labels.sample(1200, seed=0, given=given[:, :1])
+    assert "what is given has the shapes [(1,)]; the model was fitted to rows of" in caught.value.__notes__[-1]
+    with pytest.raises(ConfigError, match=r"makes an example of shape \(1, 3\) at .* and its rows are of"):
+        dataclasses.replace(of_labels, generative=Broadcasting(*jax.tree.leaves(of_labels.generative))).sample(
+            1200, seed=0, given=given[:, None]
+        )
     with pytest.raises(UnavailableError, match="depends on what is given"):
         of_labels.decode(np.zeros((2, J)))
     with pytest.raises(DataError, match=r"shape \(4,\) at \['x'\]"):
@@ -352,8 +368,16 @@ def test_records_and_parts_of_the_data_are_as_in_fit():
     )
     assert [record["epoch"] for record in records] == [1, 2] and "validation_elbo" not in records[0]
     assert len(models) == 1 and fitted.result["held_out"] == "train"
-    given = aevb.fit_model((factors(), encoder()), PLAIN[:200], **QUICK, validation=PLAIN[200:], test=PLAIN[:50])
+    given = aevb.fit_model((factors(), encoder()), PLAIN[:200], **QUICK, validation=PLAIN[200:250], test=PLAIN[250:])
     assert given.result["train_rows"] == 200 and given.result["held_out"] == "test"
+
+
+def test_held_out_rows_that_were_trained_on_are_told():
+    with pytest.warns(aevb.HeldOutWarning, match="20 of the 20 rows of test equal rows that are trained on"):
+        fitted = aevb.fit_model((factors(), encoder()), PLAIN, **QUICK, test=PLAIN[:20], validation=0)
+    assert fitted.result["held_out_in_training"] == 20
+    fitted = aevb.fit_model((factors(), encoder()), PLAIN[20:], **QUICK, test=PLAIN[:20], validation=0)
+    assert fitted.result["held_out_in_training"] == 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,8 @@ class Renyi(AbstractEstimator):
     itself at 0, an upper bound for alpha < 0. With K samples it is biased for that limit: unbiased, value and
     gradient, only for its own K-sample mean, which for alpha <= 1 never exceeds the limit; so for alpha < 0 it lies on
     neither side of log p(x) for certain. alpha = 1 is the ELBO, 0 is `Iwae`, and -inf takes the largest weight alone
-    (VR-max). Cost: as `Iwae`. Li & Turner (2016), eqs. 9 and 10.
+    (VR-max); where several weights are equally large, as all are with the true posterior, one is taken by its position,
+    and theta's gradient is that of its sample. Cost: as `Iwae`. Li & Turner (2016), eqs. 9 and 10.
 
     Args:
         num_samples: K.

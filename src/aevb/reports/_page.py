@@ -77,7 +77,7 @@ def numbers(content: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def save_report(
-    report: Report, directory: Path, title: str, on_failure: Callable[[str], object] | None = None
+    report: Report, directory: str | Path, title: str, on_failure: Callable[[str], object] | None = None
 ) -> list[Path]:
     """Write the report into a directory that exists; returns the paths, the page first.
 
@@ -87,6 +87,7 @@ def save_report(
     Raises:
         OutputError: a file cannot be written.
     """
+    directory = Path(directory)
     page, content, rows = directory / "index.html", directory / "evaluation.json", directory / "rows.csv"
     commit(content, lambda file: file.write((json.dumps(report.content, indent=2) + "\n").encode()))
     commit(rows, lambda file: file.write(_table_of_rows(report)))
