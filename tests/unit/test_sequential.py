@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 from _oracles import gaussian_log_density, z_scores
 from jax import Array
+from matplotlib.figure import Figure
 
 import aevb
 from aevb import evaluate, train
@@ -37,8 +38,9 @@ from aevb.distributions import (
 )
 from aevb.errors import UnavailableError
 from aevb.estimators import Dreg, Iwae, Renyi, ScoreFunction, SgvbA, SgvbB, StickingTheLanding, Vimco
-from aevb.evaluate import LatentLayer, Mean, collapse_verdict, latent_diagnostics
+from aevb.evaluate import LatentDiagnostics, LatentLayer, Mean, collapse_verdict, latent_diagnostics
 from aevb.models import AbstractPriorLikelihood, AbstractRecognitionModel, log_prior_of
+from aevb.reports import _figures
 from aevb.samplers import unconstrained
 
 D, J1, J2, S1, S = 5, 3, 2, 0.8, 0.6
@@ -602,3 +604,22 @@ def test_a_posterior_and_a_prior_with_other_layouts_are_refused():
         aevb.fit_model((start()[0], longer), rows)
     with pytest.raises(ValueError, match="is over z of shape"):
         log_prior_of(model(), jnp.asarray(rows[0]), jnp.zeros(6))
+
+
+def test_the_picture_of_the_dimensions_tells_its_layers():
+    none, size = Mean(1.0, 0.1, 9), np.array([0.2, 0.5, 0.3, 0.4])
+    layers = (LatentLayer("h1", 1, 3, 3, none, False), LatentLayer("h2", 4, 4, 1, none, True))
+    told = LatentDiagnostics(
+        none, False, None, size, np.ones(4), np.ones(4), size > 0.01, np.eye(4), None, None, None, None, layers
+    )
+    names = {}
+    for of, few in ((layers, 9), (layers, 2), (None, 2)):
+        figure = Figure()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_figures, "_FEW_DIMENSIONS", few)
+            _figures.draw_latent_dimensions(told._replace(layers=of), figure)
+        ax = figure.axes[-1]
+        names[bool(of), few] = [text.get_text() for text in ax.texts], [t.get_text() for t in ax.get_xticklabels()]
+    assert names[True, 9] == (["h1", "h2"], ["1", "2", "3", "4"])
+    assert names[True, 2] == (["h1", "h2"], ["2", "3", "1", "4"])
+    assert names[False, 2] == ([], ["2", "4", "3", "1"])

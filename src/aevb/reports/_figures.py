@@ -72,12 +72,14 @@ def draw_log_likelihood(report: Report, figure: Figure) -> None:
 def draw_latent_dimensions(latent: LatentDiagnostics, figure: Figure) -> None:
     """KL of each dimension where it has one, and the variance of the posterior means.
 
-    Few dimensions stand in their own order; of many the largest come first.
+    Few dimensions stand in their own order; of many the largest come first. Layers stand side by side.
     """
     kl = latent.kl_per_dimension
     panels = 1 if kl is None else 2
     size = latent.variance_of_mean if kl is None else kl
-    order = np.arange(len(size)) if len(size) <= _FEW_DIMENSIONS else np.argsort(-size)
+    starts = [layer.first - 1 for layer in latent.layers or ()] or [0]
+    parts = np.split(np.arange(len(size)), starts[1:])
+    order = np.concatenate([part if len(size) <= _FEW_DIMENSIONS else part[np.argsort(-size[part])] for part in parts])
     axes = [_axes(figure, (max(6.4, 0.14 * len(order)), 2.0 * panels), panels, i) for i in range(panels)]
     at = np.arange(len(order))
     colors = np.where(latent.active[order], OURS, "0.75")
@@ -88,11 +90,16 @@ def draw_latent_dimensions(latent: LatentDiagnostics, figure: Figure) -> None:
     axes[-1].bar(at, np.maximum(share[order], 1e-6), color=colors, width=0.6)
     axes[-1].axhline(0.01, color=LINE, linestyle="--", linewidth=1)
     axes[-1].set(yscale="log", ylabel="variance of mean\n/ prior variance", xlabel="latent dimension")
+    for layer in latent.layers or ():
+        axes[-1].axvline(layer.first - 1.5, color="0.7", linewidth=1)
+        axes[-1].text(layer.first - 1.4, 1.02, layer.name, transform=axes[-1].get_xaxis_transform(), fontsize=8)
     names = [str(j + 1) for j in order]
     step = max(1, len(at) // 40)
     for ax in axes:
         ax.set_xticks(at[::step], names[::step], fontsize=7 if len(at) > 20 else 9)
-    axes[0].set_title(f"{latent.num_active} of {len(order)} latent dimensions are active (blue)", loc="left")
+    pad = 18 if latent.layers else None  # the names of the layers stand below it
+    title = f"{latent.num_active} of {len(order)} latent dimensions are active (blue)"
+    axes[0].set_title(title, loc="left", pad=pad)
 
 
 def draw_khat(khat: np.ndarray, figure: Figure) -> None:
