@@ -451,7 +451,7 @@ def test_a_report_page_of_a_conditional_model(of_labels, tmp_path):
     found = of_labels.evaluate(held_out)
     assert content["elbo"]["mean"] == pytest.approx(found.bound.value, abs=1e-6)
     assert content["latent"]["aggregate_kl"] is None
-    told = " ".join(str(section) for section in content["sections"])
+    told = " ".join(str(part) for part in (*content["sections"], *content["answers"]))
     assert "D_KL(q(z | x) || p(z | given))" in told and "--" not in told
     assert content["gaps"]["num_rows"] == 50 and "Rows checked: 50, drawn at random from 100." in told
     assert "misfit" in told.lower() or "not reproduced" in told

@@ -1,6 +1,5 @@
 """The diagnostics of a fitted model, one function each: what it found, in plain words, and what is pictured."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,13 +24,12 @@ from aevb.models import (
 from . import _units
 from ._log_p import LogP, Progress
 from ._settings import GAP_ROWS, LOW, WORDS
+from ._text import without_flags
 
 # Each is a matter of seconds to a minute for an image model.
 LATENT_ROWS, GAP_SAMPLES = 10_000, 1000
 SIMULATIONS, PREDICTIVE_ROWS, GENERATED, COMPARED = 500, 1000, 1000, 500
 
-
-_NO_FLAGS = re.compile(r" \(--[^)]*\)")
 
 # Of the gaps: log densities, which have units; the gaps are differences of these.
 _DENSITIES = ("elbo", "optimised_elbo", "log_likelihood")
@@ -109,7 +107,7 @@ def diagnose(subject: Subject, on_progress: Progress) -> Iterator[tuple[str, Fin
         try:
             found = stage(subject)
             if subject.fitted.spec is None:  # a model of one's own has no flags that it could be given
-                found = found._replace(advice=_NO_FLAGS.sub("", found.advice).replace("--", ""))
+                found = found._replace(advice=without_flags(found.advice))
             yield name, found
         except UnavailableError as error:
             yield name, Finding({"left_out": str(error)}, f"No {name} check.", f"The reason: {error}.", {})

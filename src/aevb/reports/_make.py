@@ -28,6 +28,7 @@ from ._facts import as_json, data_kind, versions
 from ._log_p import LogP, Progress, log_p_of_rows
 from ._sections import Answer, Section, sections_of, what_next
 from ._settings import KEYS, ReportSettings
+from ._text import without_flags
 from ._unfinished import Unfinished, digest_of
 from ._verdicts import (
     Scores,
@@ -246,11 +247,13 @@ def _words(
     # An image's score is also told in bits; of a density, in units of its own, these would say nothing.
     density = fitted.spec is None or fitted.spec.likelihood.has_density
     pixels = fitted.spec.data_dim if fitted.spec is not None and len(fitted.event_shape) > 1 and not density else 0
-    answers = (
+    answers: tuple[Answer, ...] = (
         Answer("How good is it?", how_good(scores, pixels)),
         Answer("Can it be believed?", believed(scores, trusted, selected=selected)),
         Answer("What to do next?", what_next(before_all(scores, trusted), findings, against_columns(scores))),
     )
+    if fitted.spec is None:
+        answers = tuple(Answer(question, without_flags(text)) for question, text in answers)
     explained = Section(
         "How well is each row explained?",
         bound_and_log_p(scores),
