@@ -76,7 +76,8 @@ def draw_latent_dimensions(latent: LatentDiagnostics, figure: Figure) -> None:
     """
     kl = latent.kl_per_dimension
     panels = 1 if kl is None else 2
-    size = latent.variance_of_mean if kl is None else kl
+    share = latent.variance_of_mean / latent.prior_scale**2
+    size = share if kl is None else kl
     starts = [layer.first - 1 for layer in latent.layers or ()] or [0]
     parts = np.split(np.arange(len(size)), starts[1:])
     order = np.concatenate([part if len(size) <= _FEW_DIMENSIONS else part[np.argsort(-size[part])] for part in parts])
@@ -86,7 +87,6 @@ def draw_latent_dimensions(latent: LatentDiagnostics, figure: Figure) -> None:
     if kl is not None:
         axes[0].bar(at, kl[order], color=colors, width=0.6)
         axes[0].set(ylabel="KL, nats")
-    share = latent.variance_of_mean / latent.prior_scale**2
     axes[-1].bar(at, np.maximum(share[order], 1e-6), color=colors, width=0.6)
     axes[-1].axhline(0.01, color=LINE, linestyle="--", linewidth=1)
     axes[-1].set(yscale="log", ylabel="variance of mean\n/ prior variance", xlabel="latent dimension")
