@@ -607,10 +607,10 @@ def test_a_posterior_and_a_prior_with_other_layouts_are_refused():
 
 
 def test_the_picture_of_the_dimensions_tells_its_layers():
-    none, size = Mean(1.0, 0.1, 9), np.array([0.2, 0.5, 0.3, 0.4])
+    none, size, prior = Mean(1.0, 0.1, 9), np.array([0.2, 0.5, 0.3, 0.4]), np.array([9.0, 1.0, 1.0, 1.0])
     layers = (LatentLayer("h1", 1, 3, 3, none, False), LatentLayer("h2", 4, 4, 1, none, True))
     told = LatentDiagnostics(
-        none, False, None, 9 * size, np.ones(4), 3 * np.ones(4), size > 0.01, np.eye(4), None, None, None, None, layers
+        none, False, None, size * prior**2, np.ones(4), prior, size > 0.01, np.eye(4), None, None, None, None, layers
     )
     names = {}
     for of, few in ((layers, 9), (layers, 2), (None, 2)):
