@@ -183,7 +183,9 @@ class Registry(Generic[C]):
             ConfigError: it is not of that form, or as for `make`.
         """
         if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):
-            raise ConfigError(f"the {self.part} must be a table that names its kind, got {content!r:.80}")
+            raise ConfigError(
+                f"the {self.part} must be a table that names its kind ({', '.join(self._classes)}), got {content!r:.80}"
+            )
         return self.make(**content)
 
     def holds(self, choice: Any) -> bool:

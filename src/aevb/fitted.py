@@ -372,7 +372,7 @@ class FittedModel:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one file; `aevb.load(path)` gives it back.
+        """Write the model to one file, in the place of what was there before; `aevb.load(path)` gives it back.
 
         Raises:
             OutputError: the file cannot be written; what was at `path` before is untouched.

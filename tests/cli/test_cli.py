@@ -790,6 +790,7 @@ BAD = [
     ("unlike any flag", ["info", "r", "--zzz"], 2, "no option --zzz ("),
     ("misspelt command", ["evalute", "r"], 2, "did you mean 'evaluate'?"),
     ("before the command", ["--hepl"], 2, "did you mean '--help'?"),
+    ("help on no command", ["--help", "evalute"], 2, "did you mean 'evaluate'?"),
     ("one too many", ["info", "r", "s"], 2, "'s' is one argument too many"),
     ("swapped", ["encode", "{tmp}/ok.npy", "{run}", "-o", "{tmp}/x.npy"], 2, "aevb encode {run} {tmp}/ok.npy"),
     (
@@ -853,7 +854,7 @@ BAD = [
     ),
     ("missing config", ["fit", "mnist", "--config", "{tmp}/none.toml"], 2, "none.toml"),
     ("typo in config", ["fit", "mnist", "--config", "{tmp}/typo.toml"], 2, "did you mean 'latent_dim'"),
-    ("type in config", ["fit", "mnist", "--config", "{tmp}/type.toml"], 2, "--epochs must be a whole number"),
+    ("type in config", ["fit", "mnist", "--config", "{tmp}/type.toml"], 2, "type.toml: epochs must be a whole number"),
     ("sigmoid mean", ["fit", "{digits}", "--sigmoid-mean"], 2, "sigmoid-mean"),
     ("sigmoid of z-scores", ["fit", "{tmp}/ok.npy", "--sigmoid-mean", "--batch-size", "10"], 2, "standardised"),
     ("unknown name", ["fit", "mnits"], 3, "did you mean 'mnist'"),

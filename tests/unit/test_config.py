@@ -319,8 +319,15 @@ def test_flat_files_of_before_are_read(tmp_path):
     ("content", "message"),
     [
         ("[modle]\nlatent_dim = 3\n", "did you mean 'model'?"),
+        ('model = "vae"\n', "c.toml: model must be a table, [model], got 'vae'"),
+        ("[model]\nhidden = [3]\n", 'write network = {kind = "...", hidden = ...} in [model]'),
+        ("[model.network]\nhidden = [3]\n", "a table that names its kind (mlp), got {'hidden': [3]}"),
+        ("[training]\nepochs = -3\n", "c.toml: epochs must be at least 1"),
         ("[model]\nlatent_dims = 3\n", "[model]: 'latent_dims'; did you mean 'latent_dim'?"),
-        ("[training]\nlatent_dim = 3\n", "in its table [training]: 'latent_dim'"),
+        (
+            "[training]\nlatent_dim = 3\n",
+            "[training]: 'latent_dim'; write latent_dim in the table [model]",
+        ),
         ('[model.posterior]\nkind = "iaff"\n', "did you mean 'iaf'?"),
         ('[model.posterior]\nkind = "iaf"\nstep = 3\n', "has no option 'step'; it has steps, hidden, activation"),
         ('[model.posterior]\nkind = "iaf"\nsteps = "x"\n', "steps of 'iaf' must be a whole number"),
@@ -348,4 +355,4 @@ def test_objects_of_ones_own_are_kept_by_name():
     kept = training.without_objects()
     assert kept.estimator == Own("Mine") and kept.optimizer.kind == "own"
     again = Config.from_dict(Config(training=training).to_dict()).training
-    assert again == kept
+    assert again == kept and "learning_rate" not in kept.to_dict() and "learning_rate" in Training().to_dict()

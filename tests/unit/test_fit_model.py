@@ -424,13 +424,13 @@ class Unjoined(Conditional):
             lambda: (factors(), encoder()),
             PLAIN,
             {"optimizer": optax.sgd(0.1), "beta1": 0.5},
-            "beta1 is an option of optimizer adam alone",
+            "beta1 is told by the object that was given as optimizer",
         ),
         (
             lambda: (factors(), encoder()),
             PLAIN,
             {"estimator": Iwae(5), "num_samples": 9},
-            "an object that is given has its own options",
+            "num_samples is told by the object that was given as estimator",
         ),
     ],
 )

@@ -197,6 +197,9 @@ def test_modules_of_ones_own_go_through_the_front_door(tmp_path):
         aevb.load(tmp_path / "model.safetensors", network=(halves()[0], jnp.tanh))
     with pytest.raises(ModelFileError, match=r"generative.network.weight is float32\[3, 3\], expected float\[5, 3\]"):
         aevb.load(tmp_path / "model.safetensors", network=(halves()[0], Halves(jnp.ones((5, J)))))
+    with pytest.raises(TypeError) as caught:
+        aevb.fit(rows, **FEW, network=halves()[::-1])
+    assert f"Halves, given as a network, was called with a vector of {J} numbers" in caught.value.__notes__
     with pytest.raises(ConfigError, match="two modules that can be called"):
         aevb.fit(rows, **FEW, network=(Halves, halves()[1]))
 

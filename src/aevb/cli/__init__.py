@@ -11,6 +11,7 @@ from typing import Any
 
 from aevb.errors import AevbError, OutputError
 
+from ._fit_options import TOPICS
 from ._parser import make_parser
 from ._words import as_flags, survive_any_encoding
 
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     survive_any_encoding()
     parser = make_parser()
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["-h"], ["--help"]) and len(words) > 1:  # on a command, or a topic of the one that has some
+        words = ["fit", "--help", words[1]] if words[1] in TOPICS else [words[1], "--help"]
     args = parser.parse_args(words)
     args.words = words  # for a message that says what to write in their place
     before = warnings.formatwarning, sys.unraisablehook

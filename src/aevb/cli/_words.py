@@ -79,7 +79,7 @@ def as_flags(message: str) -> str:
         >>> as_flags("epochs must be at least 1: use scaling='none' or set batch_size to 80")
         '--epochs must be at least 1: use --scaling none or set --batch-size to 80'
     """
-    if message.startswith("unknown "):  # on a key of a file, whose name stands there as it must be written
+    if message.startswith(("unknown ", "in ")):  # on keys of a file, whose names stand there as they must be written
         return message
     text = _OF_KIND.sub(lambda match: _flag_of_option(match[1], match[2]) or match[0], message)
     text = _SUBJECT.sub(lambda match: flag_of(match[1]), text)

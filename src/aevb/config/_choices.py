@@ -114,6 +114,7 @@ def _several(part: str) -> str:
 def plain_choice(f: Field, value: Any) -> Any:
     """A choice as TOML has it: its kind, or a table where it has options. Of one's own object, the name."""
     if not registry_of(f).holds(value) and not isinstance(value, Auto | Own):
-        value = Own(getattr(value, "options", {}).get("name", type(value).__name__))
+        name = "an Optax gradient transformation" if hasattr(value, "update") else type(value).__name__
+        value = Own(getattr(value, "options", {}).get("name", name))
     table = to_plain(value)
     return table if len(table) > 1 else table["kind"]

@@ -97,7 +97,11 @@ class Config:
             raise ConfigError(f"cannot read the configuration file {path}: {e.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise ConfigError(f"{path} is not valid TOML: {e}") from None
-        return cls.from_dict(values, f"key in {path}")
+        try:
+            return cls.from_dict(values, f"key in {path}")
+        except ConfigError as e:
+            where = "" if str(path) in str(e) else f"in {path}: "
+            raise ConfigError(f"{where}{e}") from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], what: str = "key", *, drop_idle: bool = False) -> "Config":
@@ -114,7 +118,11 @@ class Config:
         names = {k: v for k, v in values.items() if k not in tables and not (is_own and k == "model")}
         for section, table in tables.items():
             known = [f.name for f in dataclasses.fields(SECTIONS[section])]
+            for key in (key for key in table if key not in known and key in NAMES):
+                raise ConfigError(f"unknown {what}, in its table [{section}]: {key!r}; {_place_of(key)}")
             refuse_unknown(table, f"{what}, in its table [{section}]", known)
+        for key in (key for key in names if key in SECTIONS and key not in NAMES):
+            raise ConfigError(f"{key} must be a table, [{key}], got {names[key]!r:.80}")
         refuse_unknown(names, what, [*SECTIONS, *NAMES])
         sections: dict[str, Any] = {name: section(**tables.get(name, {})) for name, section in SECTIONS.items()}
         if is_own:
@@ -122,3 +130,11 @@ class Config:
         config = object.__new__(cls)
         config._set(sections, names, "drop" if drop_idle else "drop defaults")
         return config
+
+
+def _place_of(name: str) -> str:
+    """Where in a file a keyword has its place."""
+    where = NAMES[name]
+    if where.option is None:
+        return f"write {where.fields[0]} in the table [{where.section}]"
+    return f'it is an option: write {where.fields[0]} = {{kind = "...", {where.option} = ...}} in [{where.section}]'

@@ -101,7 +101,10 @@ def _changed(section: Section, names: Mapping[str, Any], idle: Idle) -> Section:
         if taken:
             values[f.name] = table | {option: options[name] for name, option in taken.items()}
             used |= set(taken)
+    objects = [name for name, value in own.items() if NAMES[name].hint is None and as_table(value) is None and value]
     for name in options.keys() - used:
+        for part in (part for part in objects if part in NAMES[name].fields):
+            raise ConfigError(f"{name} is told by the object that was given as {part}; leave it out or change it there")
         _refuse_idle(name, options[name], section, idle)
     return dataclasses.replace(section, **values)
 
@@ -116,10 +119,7 @@ def _refuse_idle(name: str, value: Any, section: Section, idle: Idle) -> None:
     value = tuple(value) if isinstance(value, list) else value
     if idle == "drop" or (idle == "drop defaults" and value in defaults):
         return
-    raise ConfigError(
-        f"{name} is an option of {', '.join(owners)} alone; leave it out, or choose one of them "
-        "(an object that is given has its own options)"
-    )
+    raise ConfigError(f"{name} is an option of {', '.join(owners)} alone; leave it out, or choose one of them")
 
 
 def refuse_unknown(values: Mapping[str, Any], what: str, names: list[str]) -> None:

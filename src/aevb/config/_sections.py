@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 from aevb._plain import checked
-from aevb._spec import Spec, kind_of
+from aevb._spec import Own, Spec, kind_of
 from aevb.errors import ConfigError
 
 from . import _registries
@@ -181,6 +181,13 @@ class Training(Section):
         0, "stop after so many epochs without a better validation bound, keep the best; 0: off"
     )
     seed: int = _option(0, "of everything random in the fit")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As TOML and JSON have it; without the learning rate that an optimiser of one's own does not look at."""
+        plain = super().to_dict()
+        if not isinstance(self.optimizer, Spec) or self.optimizer.kind == Own.kind:
+            del plain["learning_rate"], plain["learning_rate_schedule"]
+        return plain
 
     @property
     def weighs_terms(self) -> bool:

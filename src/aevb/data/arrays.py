@@ -126,7 +126,7 @@ def as_labels(labels: NDArray[Any] | None, num_examples: int, name: str) -> NDAr
 def place(row: int, column: int, columns: tuple[str, ...] | None) -> str:
     """Words for one entry of an array, both indices 0-based: rows are shown so, columns counted from 1."""
     named = "" if columns is None else f" ({columns[column]!r})"
-    return f"row {row} (from 0), column {column + 1}{named}"
+    return f"row {row} (from 0), column {column + 1} (from 1){named}"
 
 
 def named(indices: list[int], columns: tuple[str, ...] | None) -> str:

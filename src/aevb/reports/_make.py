@@ -254,9 +254,11 @@ def _words(
     )
     if fitted.spec is None:
         answers = tuple(Answer(question, without_flags(text)) for question, text in answers)
+    gaps = findings["gaps"].content.get("diagonal") if "gaps" in findings else None
+    gap = gaps and gaps["gap"]
     explained = Section(
         "How well is each row explained?",
-        bound_and_log_p(scores),
+        bound_and_log_p(scores, gap),
         (
             "The ELBO is a lower bound on log p(x), the log density that the model gives to a row. It is what "
             "training climbs.",
@@ -267,8 +269,7 @@ def _words(
     where = "the data" if dataset is None else dataset.name
     which = f"The rows are numbered from 0, as they stand in {where}."
     worst = Section("Which rows fit worst?", _lowest(scores), (which,), ("lowest_rows",), "lowest rows")
-    gaps = findings["gaps"].content.get("diagonal") if "gaps" in findings else None
-    also = {"gaps": gap_of_all(scores, gaps and gaps["gap"])}
+    also = {"gaps": gap_of_all(scores, gap)}
     return answers, (explained, *sections_of(findings, also), worst)
 
 

@@ -174,8 +174,13 @@ def against_columns(scores: Scores) -> str:
     return f"{found}: longer training, a larger network (--hidden) or --kl-warmup may help."
 
 
-def bound_and_log_p(scores: Scores) -> str:
-    """How far the ELBO is from log p(x), on the same rows."""
+def bound_and_log_p(scores: Scores, gap: Mapping[str, Any] | None = None) -> str:
+    """How far the ELBO is from log p(x), on the same rows.
+
+    Args:
+        scores: of all rows.
+        gap: the same distance by the check of the bound, on fewer rows with more draws of z; None: was not made.
+    """
     content, log_p = scores.content, scores.log_p
     if log_p is None:
         return "Each row has a score of its own; above is their mean."
@@ -191,7 +196,10 @@ def bound_and_log_p(scores: Scores) -> str:
             f"{rows} the estimate of log p(x) is {nats(minus(slack))} nats below the ELBO, which is a bound: it is "
             "too low."
         )
-    return f"{rows.replace('On', 'By', 1)} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+    told = f"{rows.replace('On', 'By', 1)} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
+    if gap is not None and gap["standard_error"] is not None and above(Mean(**gap)):
+        told += " An ELBO of more draws of z, on fewer rows, is told from it below."
+    return told
 
 
 def _unresolved(log_p: LogP | None) -> float:

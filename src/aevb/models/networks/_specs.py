@@ -131,7 +131,11 @@ def out_size_of(network: Network, in_size: int) -> int:
     Raises:
         ValueError: h is not one vector.
     """
-    h = eqx.filter_eval_shape(network, jnp.zeros(in_size))
+    try:
+        h = eqx.filter_eval_shape(network, jnp.zeros(in_size))
+    except Exception as error:  # of the module's own code, which its user must see
+        error.add_note(f"{type(network).__name__}, given as a network, was called with a vector of {in_size} numbers")
+        raise
     if not isinstance(h, jax.ShapeDtypeStruct) or len(h.shape) != 1:
         raise ValueError(f"a network must give one vector, of {in_size} numbers it gave {h}")
     return h.shape[0]
