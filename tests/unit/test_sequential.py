@@ -444,7 +444,7 @@ def test_a_layer_that_does_not_follow_x_is_not_active():
     assert all(layer.is_divergence for layer in d.layers)
     assert d.layers[1].kl.value == pytest.approx(0.0, abs=1e-5)
     words = str(collapse_verdict(d))
-    assert "Layer h2 is hardly used: its divergence is at most 0.0" in words
+    assert "What h2 tells about x is at most 0.0" in words and "What h1 tells" not in words
     assert "no divergence by itself" not in words
 
 
@@ -455,15 +455,16 @@ def test_the_words_on_layers():
         f"By layers: h1 (dimensions 1 to 3) has 3 active and adds {h1} nats to the KL; h2 (dimensions 4 to 5) " in words
     )
     assert f"has 2 active and adds {h2} nats to the KL." in words
-    assert "hardly used" not in words
+    assert "tells about x is at most" not in words
     assert "By layers" not in str(collapse_verdict(diagnosed()._replace(layers=None)))
     assert "layers" not in diagnosed()._replace(layers=None).to_dict()
-    one = LatentLayer("top", 5, 5, 1, Mean(0.3, 0.01, 1000), True)
+    one = LatentLayer("top", 5, 5, 1, Mean(0.3, 0.01, 1000), True, True)
     told = str(collapse_verdict(diagnosed()._replace(layers=(one,))))
     assert "top (dimension 5) has 1 active and adds 0.30 ± 0.01 nats" in told
-    assert "Layer top is hardly used: its divergence is at most 0.34 nats." in told
-    for other in (one._replace(is_divergence=False), one._replace(kl=Mean(0.49, 0.01, 1000))):  # it may be more
-        assert "hardly used" not in str(collapse_verdict(diagnosed()._replace(layers=(other,))))
+    assert "What top tells about x is at most 0.34 nats." in told
+    of_others = one._replace(is_first=False)  # given the others it may add little, and tell all that there is to tell
+    for other in (one._replace(is_divergence=False), of_others, one._replace(kl=Mean(0.49, 0.01, 1000))):
+        assert "What top tells" not in str(collapse_verdict(diagnosed()._replace(layers=(other,))))
 
 
 # --- training and the front door --------------------------------------------------------------------------------------
@@ -608,7 +609,7 @@ def test_a_posterior_and_a_prior_with_other_layouts_are_refused():
 
 def test_the_picture_of_the_dimensions_tells_its_layers():
     none, size, prior = Mean(1.0, 0.1, 9), np.array([0.2, 0.5, 0.3, 0.4]), np.array([9.0, 1.0, 1.0, 1.0])
-    layers = (LatentLayer("h1", 1, 3, 3, none, False), LatentLayer("h2", 4, 4, 1, none, True))
+    layers = (LatentLayer("h1", 1, 3, 3, none, False, False), LatentLayer("h2", 4, 4, 1, none, True, True))
     told = LatentDiagnostics(
         none, False, None, size * prior**2, np.ones(4), prior, size > 0.01, np.eye(4), None, None, None, None, layers
     )

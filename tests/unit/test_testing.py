@@ -23,7 +23,7 @@ import aevb
 from aevb import train
 from aevb.data import Preprocessing, Values
 from aevb.distributions import FAMILIES, Exponential, Normal, Uniform
-from aevb.estimators import ESTIMATORS, Estimate, Renyi, ScoreFunction, SgvbA, SgvbB
+from aevb.estimators import ESTIMATORS, Estimate, Iwae, Renyi, ScoreFunction, SgvbA, SgvbB
 from aevb.models import (
     LIKELIHOODS,
     NETWORKS,
@@ -255,6 +255,18 @@ class Keyless(Factors):
         return super().sample(jax.random.key(7))
 
 
+class OneNoise(Factors):
+    def sample(self, key):
+        z = self.prior().sample(key)
+        return self.likelihood(z).sample(jax.random.key(7)), z
+
+
+class Elsewhere(Factors):
+    def sample(self, key):
+        x, z = super().sample(key)
+        return x + 1.0, z
+
+
 class OfPixels(Factors):
     def sample(self, key):
         x, z = super().sample(key)
@@ -312,6 +324,8 @@ class Faulty(Factors):
 OF_MODELS = {  # what is wrong -> the model, its fields, the error and its message
     "log_joint is not the sum": (Doubled, {}, AssertionError, r"Doubled and Encoder: log_joint gives .* sum to"),
     "the key is not used": (Keyless, {}, AssertionError, r"sample\(\) gives the same z for two keys.*draw with"),
+    "x has one noise": (OneNoise, {}, AssertionError, r"the x of sample\(\) have one noise for all keys"),
+    "x is drawn elsewhere": (Elsewhere, {}, AssertionError, r"higher at the \(x, z\) of sample\(\) than at draws of"),
     "x has another form": (OfPixels, {}, AssertionError, r"form array \(2, 2\), and a row has the form array \(4,\)"),
     "q leaves the prior": (HalfLine, {}, AssertionError, r"log p\(.*-inf.* z, a draw of q, where the prior has one"),
     "no gradient": (Rooted, {}, AssertionError, r"in the gradient of a lower bound, .*scale holds"),
@@ -379,9 +393,37 @@ def test_distributions_without_a_path_or_a_density_pass():
     )
 
 
+def test_the_log_det_of_a_map_is_held_against_its_derivatives():
+    def make(scale, wrong):
+        noise = dist.Normal(jnp.zeros(2), 1.0).to_event(1)
+        return aevb.distributions.Reparameterized(
+            noise, lambda eps: scale * eps, log_det=lambda eps: (2 + wrong) * jnp.log(scale)
+        )
+
+    check_distribution(make, {"scale": [0.3], "wrong": [0.0]}, KEY)
+    with pytest.raises(AssertionError, match=r"of member 0, log_det\(eps\) is not log \|det dg/deps\|"):
+        check_distribution(make, {"scale": [0.3], "wrong": [0.1]}, KEY)
+
+
+def test_of_many_members_all_are_looked_at():
+    many = {"loc": np.zeros(5), "scale": np.ones(5)}
+    with pytest.raises(AssertionError, match="two rows draw the same samples"):
+        check_distribution(Mute, many, KEY)
+    many = {"loc": np.array([0.0, 0.0, 0.0, 0.0, 9.0]), "scale": np.ones(5)}
+    with pytest.raises(AssertionError, match=r"its density integrates to 1\.02"):
+        check_distribution(Fifth, many, KEY)
+
+
 class Louder(dist.Normal):
     def log_prob(self, value):
         return super().log_prob(value) + 0.02
+
+
+class Fifth(dist.Normal):
+    """Wrong far away alone."""
+
+    def log_prob(self, value):
+        return super().log_prob(value) + 0.02 * (self.loc > 8.0)
 
 
 class Wider(dist.Normal):
@@ -471,7 +513,7 @@ QUICK_ESTIMATORS = ("sgvb-a", "sgvb-b", "stl", "running mean")
 
 @pytest.mark.parametrize("name", slow_unless(QUICK_ESTIMATORS, OF_NAMES))
 def test_every_estimator_passes(name):
-    check_estimator(OF_NAMES[name], KEY)
+    check_estimator(OF_NAMES[name], KEY, own_gradient=name == "piwae")
 
 
 class Biased(SgvbA):
@@ -483,6 +525,34 @@ class Biased(SgvbA):
         estimate = super().__call__(key, generative, recognition, x)
         bound = estimate.bound + self.by + (self.slope - 1) * (estimate.bound - jax.lax.stop_gradient(estimate.bound))
         return Estimate(bound, estimate.log_likelihood, self.kl * estimate.kl)
+
+
+class Held(SgvbB):
+    """Whose terms cannot be climbed, and which says that they can."""
+
+    def __call__(self, *args):
+        estimate = super().__call__(*args)
+        return estimate._replace(
+            **jax.lax.stop_gradient({"kl": estimate.kl, "log_likelihood": estimate.log_likelihood})
+        )
+
+
+class Uphill(Iwae):
+    """Phi's gradient turned round."""
+
+    def __call__(self, key, generative, recognition, x):
+        def turned(leaf):
+            return 2 * jax.lax.stop_gradient(leaf) - leaf
+
+        return super().__call__(key, generative, jax.tree.map(turned, recognition), x)
+
+
+class Apart(SgvbA):
+    """Whose bound is the difference of its terms in the mean alone."""
+
+    def __call__(self, key, *args):
+        other = super().__call__(jax.random.fold_in(key, 1), *args)
+        return super().__call__(key, *args)._replace(bound=other.bound)
 
 
 class Many(SgvbA):
@@ -511,6 +581,12 @@ OF_ESTIMATORS = {
     "a constant": (Biased(1, by=0.01), "with the true posterior, the bound is .* where log p"),
     "its gradient": (Biased(1, slope=1.2), r"true posterior, the gradient for p\(x, z\) is .* where that of log p"),
     "its kl": (Biased(1, kl=-1.0), "with a wrong posterior, kl is -"),
+    "its terms": (Held(), r"the gradient of their difference for p\(x, z\) is not the bound's"),
+    "the way up": (
+        Uphill(3),
+        r"the gradient for q\(z \| x\) is .* along a direction in which the mean bound changes by",
+    ),
+    "its sum": (Apart(), "differentiable_terms says that bound = log_likelihood - kl, but"),
     "one for each sample": (Many(), r"bound must be one number for one example, but has shape \(1,\)"),
     "its key": (Deaf(), "the bound is the same for every key"),
     "no lower bound": (Boasting(20, -8.0), r"above log p\(x\) = .*end in 'objective'"),
@@ -621,6 +697,35 @@ def test_a_transform_of_a_part_of_a_row_passes():
 def test_what_is_wrong_with_a_transform_is_found(wrong, error, message):
     with pytest.raises(error, match=message):
         check_transform(Scaled(wrong), ROWS, KEY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dequantised(aevb.AbstractTransform):
+    """x = (row + u) / 10, u uniform: a bound on log p(row) has the Jacobian at a fixed u."""
+
+    told: float
+
+    def __call__(self, key, row):
+        return (row + jax.random.uniform(key, row.shape)) / 10
+
+    def expected(self, row):
+        return (row + 0.5) / 10
+
+    def inverse(self, x):
+        return np.floor(10 * np.asarray(x, np.float64) + 1e-5)
+
+    def log_jacobian(self):
+        return self.told
+
+    def to_dict(self):
+        return {"told": self.told}
+
+
+def test_noise_and_a_scale_change_units():
+    counts = np.random.default_rng(0).poisson(20.0, (6, D)).astype(np.float32)
+    check_transform(Dequantised(-D * float(np.log(10.0))), counts, KEY)
+    with pytest.raises(AssertionError, match=r"gives 0, and log \|det dx/d row\|, at a fixed key, of row 0 is -9\.2"):
+        check_transform(Dequantised(0.0), counts, KEY)
 
 
 def test_units_do_not_change_probabilities():

@@ -69,7 +69,7 @@ def with_names(sections: Mapping[str, Any], names: Mapping[str, Any], idle: Idle
 
     Args:
         sections: by their names; None in the place of the model: one of one's own.
-        names: name -> value; None for an option: its default.
+        names: name -> value; None for an option or a choice: as it is.
         idle: what becomes of an option that no choice has; "drop defaults" refuses it if it is not at its default.
 
     Raises:

@@ -60,7 +60,7 @@ class Reparameterized(dist.Distribution):
         if not noise.has_rsample:
             raise TypeError(f"{type(noise).__name__} is no reparameterised noise: its own parameters get no gradient")
         self.noise, self.g, self.inverse = noise, g, inverse
-        self.log_det = log_det if log_det is not None else self._log_det_of_jacobian
+        self.log_det = log_det if log_det is not None else self.log_det_of_jacobian
         self._support = support if support is not None else constraints.independent(constraints.real, noise.event_dim)
         if support_moves is None:
             carried = is_whole(noise.support) and not support_depends_on_parameters(noise)
@@ -111,7 +111,7 @@ class Reparameterized(dist.Distribution):
             function = jax.vmap(function)
         return function(values)
 
-    def _log_det_of_jacobian(self, eps: Array) -> Array:
+    def log_det_of_jacobian(self, eps: Array) -> Array:
         if eps.ndim == 0:
             return jnp.log(jnp.abs(jax.grad(self.g)(eps)))
         jacobian = jax.jacfwd(lambda flat: self.g(flat.reshape(eps.shape)).ravel())(eps.ravel())

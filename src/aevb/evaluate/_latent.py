@@ -76,6 +76,8 @@ class LatentLayer(NamedTuple):
     kl: Mean
     # Whether that is a divergence by itself. If not, p's factor asks for what q draws later, and it can be negative.
     is_divergence: bool
+    # Whether p draws it given no other layer. A divergence from such a p(z_i) is at least what z_i tells about x.
+    is_first: bool
 
 
 class LatentDiagnostics(NamedTuple):
@@ -233,8 +235,8 @@ def latent_diagnostics(
         correlation=_correlation(locs),
         **split._asdict(),
         layers=tuple(
-            LatentLayer(name, start + 1, stop, int(active[start:stop].sum()), mean(found.per_layer[name]), divergent)
-            for name, start, stop, divergent in layers
+            LatentLayer(name, start + 1, stop, int(active[start:stop].sum()), mean(found.per_layer[name]), *facts)
+            for name, start, stop, *facts in layers
         )
         or None,
     )
@@ -361,16 +363,17 @@ def _has_closed_form(
 
 def _layers(
     generative: AbstractPriorLikelihood, recognition: AbstractRecognitionModel, x: X
-) -> list[tuple[str, int, int, bool]]:
-    """Name, place in z, and whether the layer's part of the KL is a divergence; a trace by shapes."""
-    found: list[tuple[str, int, int, bool]] = []
+) -> list[tuple[str, int, int, bool, bool]]:
+    """Name, place in z, whether the layer's part of the KL is a divergence, and whether p draws it given no other; by
+    shapes."""
+    found: list[tuple[str, int, int, bool, bool]] = []
 
     def look(models: tuple[AbstractPriorLikelihood, AbstractRecognitionModel]) -> None:
         q, p = posterior_and_prior(*models, x)
         if isinstance(q, Sequential) and isinstance(p, Sequential):
             divergent, start = divergent_layers(q, p), 0
             for name, size in q.sizes.items():
-                found.append((name, start, start + size, name in divergent))
+                found.append((name, start, start + size, name in divergent, not p.given[name]))
                 start += size
 
     eqx.filter_eval_shape(look, (generative, recognition))

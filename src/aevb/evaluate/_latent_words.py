@@ -111,8 +111,8 @@ def _by_layer(d: LatentDiagnostics) -> str:
         )
     for layer in d.layers:
         high = layer.kl.value + sigmas(layer.kl.num_rows) * layer.kl.standard_error
-        if layer.is_divergence and high <= _LITTLE:
-            text += f" Layer {layer.name} is hardly used: its divergence is at most {up(max(high, 0.0))} nats."
+        if layer.is_divergence and layer.is_first and high <= _LITTLE:
+            text += f" What {layer.name} tells about x is at most {up(max(high, 0.0))} nats."
     return text
 
 

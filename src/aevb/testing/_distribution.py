@@ -54,8 +54,13 @@ def check_distribution(
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Out-of-support")  # that is the question
         values = {name: jnp.asarray(value, float) for name, value in members.items()}
-        num_members = min(ROWS, len(next(iter(values.values()))))
-        _Family(make, values, num_members, key, num_draws).check()
+        total = len(next(iter(values.values())))
+        for start in range(0, total, ROWS - 1):  # so that one of them stands in two rows, with two keys
+            part = {name: value[start : start + ROWS - 1] for name, value in values.items()}
+            _Family(make, part, min(ROWS - 1, total - start), jax.random.fold_in(key, start), num_draws).check()
+
+
+_NUM_JACOBIANS = 20  # at which a map's log_det is held against its derivatives
 
 
 class _Family:
@@ -86,7 +91,7 @@ class _Family:
         blank = np.full((ROWS, 2007 if self.single else 1), np.inf)
         told, more = self.ask(self.many, blank)
         require(
-            not np.array_equal(told["z"][0], told["z"][self.num_members % ROWS]) or self.num_members == ROWS,
+            not np.array_equal(told["z"][0], told["z"][self.num_members]),
             f"{self.who}: two rows draw the same samples from different keys; draw with the key that is given",
         )
         if self.has_path and self.has_density:
@@ -98,6 +103,13 @@ class _Family:
                 drawn.z.shape == (self.num_draws, *self.event_shape), f"{self.who}: samples have shape {drawn.z.shape}"
             )
             check_draws(self.who, i, drawn, told["inside"][i])
+            if "log_det" in told:
+                difference = first_difference(told["log_det"][i], told["log |det dg/deps|"][i])
+                require(
+                    not difference,
+                    f"{self.who}: of member {i}, log_det(eps) is not log |det dg/deps|: {difference}; leave log_det "
+                    "out, or mend it",
+                )
             if self.has_density and not self.moves:
                 check_score(self.who, i, {name: score[i] for name, score in more["score"].items()})
         if self.single:
@@ -127,6 +139,10 @@ class _Family:
             z = q.sample(key, (self.num_draws,))
             found = {"z": z, "log q": q.log_prob(z)}
         found["inside"] = q.support(z)
+        if isinstance(q, Reparameterized):
+            eps = q.noise.sample(key, (_NUM_JACOBIANS,))
+            found["log_det"] = jax.vmap(q.log_det)(eps)
+            found["log |det dg/deps|"] = jax.vmap(q.log_det_of_jacobian)(eps)
         if self.single:
             found["at points"] = q.log_prob(points.reshape(-1, *self.event_shape))
             lower, upper = (-jnp.pi, jnp.pi) if self.circle else (edges_of(q.support) or (-jnp.inf, jnp.inf))

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 
 from aevb.estimators import AbstractEstimator, Estimate
@@ -14,23 +15,33 @@ from aevb.estimators import AbstractEstimator, Estimate
 from ._compare import ROWS, SIGMA, check_compiled, first_difference, require
 from ._linear_gaussian import Known, LinearGaussian, LinearRecognition, exact_terms, flat, known_problem
 
+Slopes = tuple[np.ndarray, np.ndarray]  # of each draw, for p and for q
+Ask = Callable[[LinearGaussian, LinearRecognition], tuple[Estimate, Slopes, Slopes]]
+
 
 def check_estimator(
-    estimator: AbstractEstimator, key: PRNGKeyArray, *, lower_bound: bool | None = None, num_draws: int = 2000
+    estimator: AbstractEstimator,
+    key: PRNGKeyArray,
+    *,
+    lower_bound: bool | None = None,
+    own_gradient: bool = False,
+    num_draws: int = 2000,
 ) -> None:
     """Hold an estimator against a linear-Gaussian model whose log p(x) and ELBO are known; in float64.
 
     One number for one example; compiled, under `vmap` and in a `lax.scan` as in plain Python. Where q is the true
     posterior the mean is log p(x), its gradient that of log p(x), and none for q: so it is for every bound that is a
     smooth function of weights w = p(x, z) / q(z | x). Where q is wrong the mean is not above log p(x); it is the ELBO,
-    value and gradient, of one that calls itself so. `log_likelihood` and `kl` are those of q in the mean. The state
-    keeps its form.
+    value and gradient, of one that calls itself so. There, too, the gradient is that of the mean bound, by differences
+    of equal noise. `log_likelihood` and `kl` are those of q in the mean; where they are `differentiable_terms`, their
+    difference is the bound, draw by draw and in its gradient. The state keeps its form.
 
     Args:
         estimator: to be checked.
         key: of the noise.
         lower_bound: whether its mean is at most log p(x). None: as `bound_name` says, which ends in "elbo" or "bound"
             where it is so, and in another word, "objective" say, where it is not.
+        own_gradient: whether the gradient is meant to be another than that of the mean bound, as that of `Piwae` is.
         num_draws: means are over so many, and are held to five standard errors.
 
     Raises:
@@ -48,9 +59,9 @@ def check_estimator(
         known = known_problem()
         keys = jax.random.split(key, (ROWS, num_draws // ROWS))
         ask = _compiled(who, estimator, known, keys)
-        found, of_wrong = ask(known.wrong)
+        found, of_wrong, terms = ask(known.generative, known.wrong)
         require(np.ptp(found.bound) > 0, f"{who}: the bound is the same for every key; draw with the key that is given")
-        truth, gradients = ask(known.true)
+        truth, gradients, _ = ask(known.generative, known.true)
         exact = float(known.generative.log_marginal(known.x))
         _check_mean(f"{who}: with the true posterior, the bound", truth.bound, exact, "log p(x)")
         slope = jax.grad(lambda g: g.log_marginal(known.x))(known.generative)
@@ -60,14 +71,18 @@ def check_estimator(
         if estimator.bound_name == "elbo":
             _check_mean(f"{who}: with a wrong posterior, the bound", found.bound, float(value), "the ELBO")
             _check_gradients(f"{who}: with a wrong posterior", of_wrong, tuple(map(flat, slopes)), "the ELBO")
+        if not own_gradient:
+            _check_slopes(who, ask, known, of_wrong)
         if lower_bound:
             _check_below(who, found.bound, exact)
         for name, term in zip(
             ("log_likelihood", "kl"), exact_terms(known.generative, known.wrong, known.x), strict=True
         ):
-            terms = getattr(found, name)
-            require(terms is not None, f"{who}: {name} is None for a model in two parts, of which it can be told")
-            _check_mean(f"{who}: with a wrong posterior, {name}", terms, float(term), "its exact value")
+            values = getattr(found, name)
+            require(values is not None, f"{who}: {name} is None for a model in two parts, of which it can be told")
+            _check_mean(f"{who}: with a wrong posterior, {name}", values, float(term), "its exact value")
+        if estimator.differentiable_terms:
+            _check_terms(who, found, of_wrong, terms)
         _check_state(estimator, found)
 
 
@@ -76,10 +91,9 @@ def _exact_elbo(pair: tuple[LinearGaussian, LinearRecognition], x: Array) -> Arr
     return reconstruction - kl
 
 
-def _compiled(
-    who: str, estimator: AbstractEstimator, known: Known, keys: PRNGKeyArray
-) -> Callable[[LinearRecognition], tuple[Estimate, tuple[np.ndarray, np.ndarray]]]:
-    """Of a posterior, the estimates of all keys, in NumPy, and the gradients of their bounds, for p and for q."""
+def _compiled(who: str, estimator: AbstractEstimator, known: Known, keys: PRNGKeyArray) -> Ask:
+    """Of a pair of models, the estimates of all keys, in NumPy, and the gradients, for p and for q, of their bounds and
+    of log_likelihood - kl."""
 
     def values(fixed: Any, keys: PRNGKeyArray) -> Estimate:
         generative, recognition = fixed
@@ -90,13 +104,20 @@ def _compiled(
             require(shape in ((), None), f"{who}: {name} must be one number for one example, but has shape {shape}")
         return estimate
 
-    def slopes(fixed: Any, keys: PRNGKeyArray) -> tuple[Estimate, Any]:
+    def slopes(fixed: Any, keys: PRNGKeyArray) -> tuple[Estimate, Any, Any]:
         def bound(pair: Any) -> tuple[Array, Estimate]:
             estimate = values(pair, keys)
             return estimate.bound, estimate
 
-        (theta, phi), estimate = jax.grad(bound, has_aux=True)(fixed)
-        return estimate, (flat(theta), flat(phi))
+        def difference(pair: Any) -> Array:
+            estimate = values(pair, keys)
+            if estimate.log_likelihood is None or estimate.kl is None:
+                return jnp.zeros(())
+            return estimate.log_likelihood - estimate.kl
+
+        of_bound, estimate = jax.grad(bound, has_aux=True)(fixed)
+        of_terms = jax.grad(difference)(fixed) if estimator.differentiable_terms else of_bound
+        return estimate, tuple(map(flat, of_bound)), tuple(map(flat, of_terms))
 
     each = jax.vmap(slopes, in_axes=(None, 0))
 
@@ -108,12 +129,54 @@ def _compiled(
 
     _, _, program = check_compiled(who, first, (known.generative, known.wrong), keys, both)
 
-    def ask(recognition: LinearRecognition) -> tuple[Estimate, tuple[np.ndarray, np.ndarray]]:
-        _, many = program((known.generative, recognition), keys)
-        estimates, gradients = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), many)
-        return estimates, gradients
+    def ask(generative: LinearGaussian, recognition: LinearRecognition) -> tuple[Estimate, Slopes, Slopes]:
+        _, many = program((generative, recognition), keys)
+        asked: tuple[Estimate, Slopes, Slopes] = jax.tree.map(
+            lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), many
+        )
+        return asked
 
     return ask
+
+
+def _check_slopes(who: str, ask: Ask, known: Known, gradients: Slopes) -> None:
+    """E[gradient] against d/dt E[bound] along a direction of theta and one of phi, by central differences.
+
+    The bounds at both ends have the same noise, so that little of it is left in their difference.
+    """
+    step = 1e-4
+    for part, (name, gradient) in enumerate(zip(("p(x, z)", "q(z | x)"), gradients, strict=True)):
+        ends, along = [], np.cos(np.arange(gradient.shape[1]))
+        for moved in (step * along, -step * along):
+            models: list[Any] = [known.generative, known.wrong]
+            values, unravel = ravel_pytree(models[part])
+            models[part] = unravel(values + moved)
+            ends.append(ask(*models)[0])
+        difference, found = (ends[0].bound - ends[1].bound) / (2 * step), gradient @ along
+        error = np.hypot(*(values.std(ddof=1) / np.sqrt(len(values)) for values in (difference, found)))
+        require(
+            abs(found.mean() - difference.mean()) <= SIGMA * error + 1e-5 * (1 + abs(difference.mean())),
+            f"{who}: with a wrong posterior, the gradient for {name} is {found.mean():.6g} along a direction in which "
+            f"the mean bound changes by {difference.mean():.6g} (+- {error:.2g}); mend it, or, if another is meant, "
+            "say own_gradient=True",
+        )
+
+
+def _check_terms(who: str, found: Estimate, of_bound: Slopes, of_terms: Slopes) -> None:
+    """bound = log_likelihood - kl, draw by draw, and in the mean so are their gradients, which a weight sets apart."""
+    log_likelihood, kl = np.asarray(found.log_likelihood), np.asarray(found.kl)
+    difference = first_difference(log_likelihood - kl, np.asarray(found.bound))
+    require(
+        not difference,
+        f"{who}: differentiable_terms says that bound = log_likelihood - kl, but {difference}; mend it, or say False",
+    )
+    for name, ours, theirs in zip(("p(x, z)", "q(z | x)"), of_terms, of_bound, strict=True):
+        off, error = (ours - theirs).mean(axis=0), (ours - theirs).std(axis=0, ddof=1) / np.sqrt(len(ours))
+        require(
+            bool(np.all(np.abs(off) <= SIGMA * error + 1e-7)),
+            f"{who}: differentiable_terms says that log_likelihood and kl can be climbed, but in the mean the "
+            f"gradient of their difference for {name} is not the bound's; mend it, or say False",
+        )
 
 
 def _check_mean(what: str, values: Any, exact: float, of: str) -> None:

@@ -17,6 +17,7 @@ from aevb.models import (
     as_floats,
     check_join,
     given_of,
+    likelihood_given,
     log_joint_of,
     log_likelihood_of,
     log_prior_of,
@@ -25,7 +26,7 @@ from aevb.models import (
     take,
 )
 
-from ._compare import ROWS, check_compiled, first_non_finite, named_leaves, require, some_rows, within
+from ._compare import ROWS, SIGMA, check_compiled, first_non_finite, named_leaves, require, some_rows, within
 
 Pair = tuple[AbstractGenerativeModel, AbstractRecognitionModel | None]
 
@@ -69,7 +70,7 @@ def check_model(
     values, gradients, _ = check_compiled(who, _values, (generative, recognition), (keys, many), _with_gradients)
     _check_samples(who, values, many)
     for i in range(ROWS):
-        for name in [name for name in values if "log" in name]:
+        for name in _WHY.keys() & values.keys():
             require(
                 not first_non_finite(values[name][i]), f"{who}: of row {i}, {name} is {values[name][i]}; {_WHY[name]}"
             )
@@ -83,6 +84,9 @@ def check_model(
     bad = first_non_finite(gradients)
     require(not bad, f"{who}: in the gradient of a lower bound, {bad}; guard what is not differentiable there")
 
+
+# Draws of (x, z) for each row, and for each of them draws of x at its z.
+_NUM_OWN, _NUM_OTHERS = 64, 8
 
 _WHY = {
     "log p(x, z)": "the row must lie where the likelihood has a density, and z, a draw of q, where the prior has one",
@@ -109,7 +113,25 @@ def _values(pair: Pair, one: Any) -> dict[str, Any]:
     if isinstance(generative, AbstractPriorLikelihood):
         found["log p(z)"] = jax.vmap(lambda z: log_prior_of(generative, x, z))(z)
         found["log p(x | z)"] = jax.vmap(lambda z: log_likelihood_of(generative, x, z))(z)
+        found |= _at_own_samples(generative, p_keys, given)
     return found
+
+
+def _at_own_samples(generative: AbstractPriorLikelihood, keys: Array, given: tuple[Any, ...]) -> dict[str, Array]:
+    """log p(x | z) of many (x, z) of `sample`, and of others x that the likelihood draws at the same z."""
+
+    def of(key: PRNGKeyArray) -> tuple[Array, Array] | None:
+        x, z = generative.sample(key, *given)
+        likelihood = likelihood_given(generative, z, *given)
+        others = likelihood.sample(jax.random.fold_in(key, 1), (_NUM_OTHERS,))
+        observed = generative.split(x)[0]
+        if jnp.shape(observed) != likelihood.event_shape:
+            return None  # which is told where forms are compared
+        return likelihood.log_prob(observed), likelihood.log_prob(others)
+
+    many = jax.vmap(lambda i: jax.random.fold_in(keys[0], i))(jnp.arange(_NUM_OWN))
+    found = jax.vmap(of)(many)
+    return {} if found is None else {"log p(x | z) of own": found[0], "log p(x | z) of others": found[1]}
 
 
 def _with_gradients(pair: Pair, one: Any) -> tuple[dict[str, Any], PyTree[Array]]:
@@ -145,6 +167,29 @@ def _check_samples(who: str, values: dict[str, Any], many: Rows) -> None:
                 z.size == 0 or not np.array_equal(z[:, 0], z[:, 1]),
                 f"{who}: {method} gives the same z for two keys, in all of {ROWS} rows; draw with the key it is given",
             )
+    if "log p(x | z) of own" in values:
+        _check_ancestral(who, *(np.asarray(values[name]) for name in ("log p(x | z) of own", "log p(x | z) of others")))
+
+
+def _check_ancestral(who: str, own: np.ndarray, others: np.ndarray) -> None:
+    """log p(x | z) at x of `sample()`, and at draws of `likelihood(z)` at the same z: equal in the mean, and as varied.
+
+    With one noise for all keys the first would hardly vary, and what is left of the gap comes from the mean of the few
+    others: a ninth of its variance. Where one value makes up half of them (a rare event) nothing is told.
+    """
+    own, others = own.ravel(), others.reshape(own.size, -1)
+    gap = own - others.mean(axis=1)
+    error = np.sqrt((1 + 1 / others.shape[1]) * np.mean(others.var(axis=1, ddof=1)) / own.size)
+    require(
+        abs(gap.mean()) <= SIGMA * error + 1e-4 * (1 + np.abs(own).mean()),
+        f"{who}: log p(x | z) is {gap.mean():.4g} higher at the (x, z) of sample() than at draws of likelihood(z), +- "
+        f"{error:.2g} in the mean of {own.size}; let sample() draw x from the likelihood",
+    )
+    one_value = np.mean(np.isclose(others, np.median(others))) > 0.5
+    require(
+        one_value or gap.var(ddof=1) > 0.2 * error**2 * own.size,
+        f"{who}: the x of sample() have one noise for all keys; draw x with a part of the key that it is given",
+    )
 
 
 def _spoken(form: list[tuple[str, tuple[int, ...]]]) -> str:

@@ -82,18 +82,21 @@ def check_transform(
     require(
         isinstance(told, float | int) and np.isfinite(told), f"{who}: log_jacobian() must give a number, gave {told!r}"
     )
-    if not density or random:
-        why = "x is drawn at random, so that it has no density of rows" if random else "x has probabilities"
-        require(told == 0.0, f"{who}: log_jacobian() gives {told:.6g}, but {why}; let it give 0")
+    if not density:
+        require(told == 0.0, f"{who}: log_jacobian() gives {told:.6g}, but x has probabilities; let it give 0")
         return
+    fixed = ", at a fixed key," if random else ""  # of x = (row + noise) / s, say, log p(x) bounds that of the row
     slopes = [_log_det(transform, keys[i], take(many, i), observed) for i in range(ROWS)]
     for i, slope in enumerate(slopes):
         if slope is None:
-            require(told == 0.0, f"{who}: log_jacobian() gives {told:.6g}, but x is no one-to-one map of row {i}")
+            require(
+                told == 0.0,
+                f"{who}: log_jacobian() gives {told:.6g}, but x is{fixed} no one-to-one map of row {i}; let it give 0",
+            )
             continue
         require(
             abs(slope - told) <= 1e-3 * (1 + abs(told)),
-            f"{who}: log_jacobian() gives {told:.6g}, and log |det dx/d row| of row {i} is {slope:.6g}; "
+            f"{who}: log_jacobian() gives {told:.6g}, and log |det dx/d row|{fixed} of row {i} is {slope:.6g}; "
             + (
                 "the two must be equal, for every row"
                 if len({round(s or 0, 3) for s in slopes}) == 1
