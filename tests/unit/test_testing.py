@@ -154,7 +154,7 @@ print(hash("aevb"))
 @pytest.mark.parametrize(
     "names",
     [
-        ["posterior gamma", "prior mixture"],
+        ["posterior gaussian", "posterior gamma", "prior mixture"],
         pytest.param([name for name in WITH_MODELS if not name.startswith("network")], marks=pytest.mark.slow),
     ],
     ids=["some", "all"],

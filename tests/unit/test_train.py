@@ -535,17 +535,13 @@ def without_timings(fitted) -> tuple:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"likelihood": "bernoulli", "binarization": "dynamic", "evaluation_samples": 0},
-        {"estimator": "sgvb-a", "parameter_prior": True, "evaluation_samples": 0},
-    ],
-    ids=["evaluated", "dynamic", "sgvb-a with a parameter prior"],
+    [{}, {"likelihood": "bernoulli", "binarization": "dynamic"}, {"estimator": "sgvb-a", "parameter_prior": True}],
+    ids=str,
 )
 def test_one_seed_gives_one_result(options):
-    options = QUICK | {"likelihood": "gaussian"} | options
+    options = {"likelihood": "gaussian"} | options
     rows = np.random.default_rng(0).uniform(size=(70, D)).astype(np.float32)
-    first, again, other = (package.fit(rows, **options, seed=s) for s in (3, 3, 4))
+    first, again, other = (package.fit(rows, **QUICK, **options, seed=s) for s in (3, 3, 4))
     assert same_bits((first.generative, first.recognition), (again.generative, again.recognition))
     assert without_timings(first) == without_timings(again)
     assert not allclose((first.generative, first.recognition), (other.generative, other.recognition))
