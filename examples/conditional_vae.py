@@ -59,7 +59,7 @@ def labelled(dataset, num):
     return (dataset.rows[:num] >= 128).astype(np.uint8), np.eye(LABELS, dtype=np.uint8)[dataset.labels[:num]]
 
 
-def main(epochs=10, num_rows=20_000, num_test=1000, out=None):
+def main(epochs=10, num_rows=20_000, num_test=1000, diagnostics=True, out=None):
     out = Path(out or tempfile.mkdtemp())
     out.mkdir(parents=True, exist_ok=True)
     rows, test = labelled(aevb.data.load("mnist"), num_rows), labelled(aevb.data.load_test("mnist"), num_test)
@@ -68,7 +68,7 @@ def main(epochs=10, num_rows=20_000, num_test=1000, out=None):
     print(f"ELBO {found.bound}, log p(x | c) at least {found.log_likelihood} nats")
     digits = fitted.sample(40, seed=0, given=np.repeat(np.eye(LABELS), 4, axis=0))  # four of each
 
-    settings = aevb.reports.ReportSettings("is", 100, diagnostics=epochs > 1)
+    settings = aevb.reports.ReportSettings("is", 100, diagnostics=diagnostics)
     report = aevb.reports.make_report(fitted, test, settings=settings)
     print("page:", aevb.reports.save_report(report, out, "conditional VAE")[0])
     fitted.save(out / "model.safetensors")

@@ -30,6 +30,7 @@ from aevb.cli._words import as_flags
 from aevb.estimators import GradientStatistics
 from aevb.evaluate import EstimatorNoise, Mean
 from aevb.reports import Compared
+from aevb.reports import _make as make_module
 
 SMALL = ["--epochs", "2", "--hidden", "32", "--evaluation-samples", "20"]
 FIGURES = {f"figures/{n}.png" for n in ("history", "latent_space", "manifold", "reconstructions", "samples")}
@@ -230,7 +231,8 @@ def test_evaluate_leaves_a_page(run: Path, tmp_path: Path, capsys) -> None:
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_evaluations_of_a_run_are_numbered(run: Path, tmp_path: Path, capsys) -> None:
+def test_evaluations_of_a_run_are_numbered(run: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(make_module, "diagnose", lambda subject, on_progress: iter(()))  # they take seconds
     copy = tmp_path / "model.safetensors"
     copy.write_bytes((run / "model.safetensors").read_bytes())
     (tmp_path / "evaluation-1").mkdir()  # of another evaluation, which may be under way

@@ -69,7 +69,9 @@ def test_own_model_learns_the_planted_factors(tmp_path: Path) -> None:
 
 
 def test_digits_of_a_label_look_like_its_label(tmp_path: Path) -> None:
-    fitted, digits = example("conditional_vae", tmp_path, epochs=8, num_rows=6000, num_test=60)
+    options = {"epochs": 5, "num_rows": 5000, "num_test": 60}
+    # The diagnostics of a conditional model are those of a page in `test_fit_model.py`.
+    fitted, digits = example("conditional_vae", tmp_path, **options, diagnostics=False)
     assert digits.shape == (40, 784) and set(np.unique(digits)) == {0.0, 1.0}
     ink = digits.reshape(10, 4, 784).mean(axis=(1, 2))
     assert ink[1] < 0.8 * ink[0]  # a one has less of it than a nought

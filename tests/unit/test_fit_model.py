@@ -106,6 +106,11 @@ def plain():
 
 
 @pytest.fixture(scope="module")
+def in_one_piece():
+    return aevb.fit_model((JointOnly(factors()), encoder()), PLAIN, **QUICK)
+
+
+@pytest.fixture(scope="module")
 def of_labels():
     return aevb.fit_model((conditional(), encoder(D + C)), ROWS, **QUICK, learning_rate=0.01)
 
@@ -183,8 +188,8 @@ def test_a_conditional_model_is_sampled_given_what_is_given(of_labels):
         of_labels.encode(PLAIN)
 
 
-def test_a_verb_that_a_model_has_not_got_says_why():
-    fitted = aevb.fit_model((JointOnly(factors()), encoder()), PLAIN, **QUICK)
+def test_a_verb_that_a_model_has_not_got_says_why(in_one_piece):
+    fitted = in_one_piece
     assert fitted.config.training.estimator == SgvbA()
     assert set(fitted.history[0]) >= {"train_elbo", "validation_elbo"} and "train_kl" not in fitted.history[0]
     found = fitted.evaluate(PLAIN)
@@ -461,9 +466,9 @@ def test_a_report_page_of_a_conditional_model(of_labels, tmp_path):
     assert {path.name for path in paths} >= {"evaluation.json", "rows.csv"}
 
 
-@pytest.mark.parametrize("pair", [lambda: (JointOnly(factors()), encoder()), lambda: (factors(), encoder())])
-def test_a_report_of_what_a_model_has(pair, tmp_path):
-    fitted = aevb.fit_model(pair(), PLAIN, **QUICK)
+@pytest.mark.parametrize("name", ["in_one_piece", "plain"])
+def test_a_report_of_what_a_model_has(name, request, tmp_path):
+    fitted = request.getfixturevalue(name)
     report = make_report(fitted, PLAIN[:60], settings=ReportSettings("is", 50))
     save_report(report, tmp_path, "own")
     in_parts = hasattr(fitted.generative, "prior")
@@ -472,15 +477,14 @@ def test_a_report_of_what_a_model_has(pair, tmp_path):
     assert report.lowest_rows.shape == (len(report.content["lowest_rows"]), D)
 
 
-def test_models_of_ones_own_are_compared_with_presets(plain):
+def test_models_of_ones_own_are_compared_with_presets(plain, in_one_piece):
     preset = aevb.fit(PLAIN, latent_dim=2, hidden=(4,), epochs=1, evaluation_samples=0)
     lines, _ = compare([("own", plain), ("preset", preset)], PLAIN)
     assert lines[0].method == lines[1].method == "quadrature"
     assert lines[0].log_p.value == pytest.approx(plain.evaluate(PLAIN).log_likelihood.value, abs=1e-3)
     assert lines[1].log_p_difference.value == pytest.approx(lines[1].log_p.value - lines[0].log_p.value, abs=1e-6)
-    one_piece = aevb.fit_model((JointOnly(factors()), encoder()), PLAIN, **QUICK)
     with pytest.raises(ConfigError, match="a model in one piece gives, which does not say"):
-        compare([("one piece", one_piece), ("preset", preset)], PLAIN)
+        compare([("one piece", in_one_piece), ("preset", preset)], PLAIN)
     bits = (PLAIN > 0).astype(np.uint8)
     binary = aevb.fit(bits, latent_dim=2, hidden=(4,), epochs=1, evaluation_samples=0)
     with pytest.raises(ConfigError, match="cannot be compared"):

@@ -8,11 +8,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CHOSEN = (
     "test_contracts or free_bits or beta or divide or needs_terms or need_terms or refuses_what"
-    # Own models through the whole door: all verbs, conditional, in one piece, with a transform, by an algorithm.
-    " or verbs_of_a_preset or given_what_is_given or has_not_got_says_why or units_and_nothing_else"
-    " or algorithm_of_ones_own or reaches_the_user or forgotten_to_event"
-    # And the checks that users call.
-    " or models_of_every_form"
+    # Own models through the whole door: all verbs, conditional, by an algorithm.
+    " or verbs_of_a_preset or given_what_is_given or algorithm_of_ones_own or reaches_the_user or forgotten_to_event"
+    # And the checks that users call: of models in one piece, too, of algorithms, transforms and specs.
+    " or models_of_every_form or transform_of_a_part or spec_of_ones_own_passes"
 )
 
 
