@@ -264,7 +264,7 @@ def test_every_kind_is_taken_as_a_name_a_table_and_an_object():
         ({"model": Data()}, "model must be an aevb.config.Model"),
         ({"model": None, "latent_dim": 3}, "latent_dim is of presets"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_option_goes_with_its_kind(fields, message):
     with pytest.raises(ConfigError) as caught:
