@@ -59,7 +59,7 @@ class LessKl(AbstractEstimator):
     num_samples: int = eqx.field(static=True, default=1)
 
     def __call__(self, key, generative, recognition, x) -> Estimate:
-        bound, log_likelihood, kl = self.right(key, generative, recognition, x)
+        bound, log_likelihood, kl, _ = self.right(key, generative, recognition, x)
         return Estimate(bound + self.share * kl, log_likelihood, (1.0 - self.share) * kl)
 
 

@@ -6,7 +6,7 @@ import numpyro.distributions as dist
 import pytest
 
 from aevb.distributions import kl_per_dimension
-from aevb.evaluate import mean
+from aevb.evaluate import Mean, mean
 from aevb.reports import ReportSettings, nats
 from aevb.reports._diagnose import Finding
 from aevb.reports._log_p import LogP
@@ -208,6 +208,13 @@ def of_one_row(method="is", **options):
     better = None if whole.better is None else whole.better[:1]
     content = whole.content | ({KEYS[method]: log_p.to_dict()} if log_p else {"elbo": mean([-7.0]).to_dict()})
     return Scores(content, whole.settings, whole.elbo[:1], log_p, better)
+
+
+def test_a_bound_that_more_draws_tell_is_pointed_to():
+    more = "An ELBO of more draws of z, on fewer rows, is told from it below."
+    assert more in bound_and_log_p(scores(elbo=-5.001), Mean(0.02, 0.003, 50))
+    assert more not in bound_and_log_p(scores(elbo=-5.001), Mean(0.02, 0.01, 50))
+    assert more not in bound_and_log_p(scores(), Mean(0.02, 0.003, 50))
 
 
 @pytest.mark.parametrize("method", ["quadrature", "is", "ais", "hmc", "elbo"])

@@ -1,6 +1,7 @@
 """Everything that can be said about a fitted model on some rows, in one object."""
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,12 @@ def _layers_of(kl_per_layer: Any) -> dict[str, Any]:
     return {} if layers is None else {"kl_per_layer": {name: layer.to_dict() for name, layer in layers.items()}}
 
 
+def _mean_of_rows(plain: Mapping[str, Any], num_rows: int) -> evaluate.Mean:
+    """What `Mean.to_dict` gave, of so many rows."""
+    error = plain["standard_error"]
+    return evaluate.Mean(plain["mean"], np.inf if error is None else error, num_rows)
+
+
 def _independent_columns(fitted: FittedModel, train: Rows, x: Rows) -> np.ndarray | None:
     """The yardstick's log p(x) of each row, where there is one for the likelihood."""
     if fitted.spec is None:
@@ -258,7 +265,7 @@ def _words(
     gap = gaps and gaps["gap"]
     explained = Section(
         "How well is each row explained?",
-        bound_and_log_p(scores, gap),
+        bound_and_log_p(scores, gap and _mean_of_rows(gap, findings["gaps"].content["num_rows"])),
         (
             "The ELBO is a lower bound on log p(x), the log density that the model gives to a row. It is what "
             "training climbs.",

@@ -174,7 +174,7 @@ def against_columns(scores: Scores) -> str:
     return f"{found}: longer training, a larger network (--hidden) or --kl-warmup may help."
 
 
-def bound_and_log_p(scores: Scores, gap: Mapping[str, Any] | None = None) -> str:
+def bound_and_log_p(scores: Scores, gap: Mean | None = None) -> str:
     """How far the ELBO is from log p(x), on the same rows.
 
     Args:
@@ -197,7 +197,7 @@ def bound_and_log_p(scores: Scores, gap: Mapping[str, Any] | None = None) -> str
             "too low."
         )
     told = f"{rows.replace('On', 'By', 1)} the ELBO cannot be told from log p(x): the difference is {nats(slack)} nats."
-    if gap is not None and gap["standard_error"] is not None and above(Mean(**gap)):
+    if gap is not None and above(gap):
         told += " An ELBO of more draws of z, on fewer rows, is told from it below."
     return told
 

@@ -70,7 +70,7 @@ def check_model(
     values, gradients, _ = check_compiled(who, _values, (generative, recognition), (keys, many), _with_gradients)
     _check_samples(who, values, many)
     for i in range(ROWS):
-        for name in _WHY.keys() & values.keys():
+        for name in (name for name in values if name in _WHY):
             require(
                 not first_non_finite(values[name][i]), f"{who}: of row {i}, {name} is {values[name][i]}; {_WHY[name]}"
             )
