@@ -98,13 +98,17 @@ class RowParts(NamedTuple):
 
     def count_trained_on(self) -> int | None:
         """How many of the rows to judge the model on equal training rows; see `Splits.count_trained_on`."""
-        validation, test = (None if rows is None else _as_table(rows) for rows in (self.validation, self.test))
-        return Splits(_as_table(self.train), validation, test, self.is_cut).count_trained_on()
+        part, rows = self.held_out
+        if part == "train" or (part == "validation" and self.is_cut):
+            return None  # and no table of all rows is made
+        return Splits(_as_table(self.train), None, _as_table(rows)).count_trained_on()
 
 
 def _as_table(rows: Rows) -> Dataset:
-    """All numbers of each row side by side."""
-    flat = np.concatenate([np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)], 1)
+    """All numbers of each row side by side, as they are stored where a `Dataset` can hold them so."""
+    flat = np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(rows)], 1)
+    if flat.dtype not in (np.uint8, np.float32, np.float64):
+        flat = flat.astype(np.float64)
     return Dataset("array", np.ascontiguousarray(flat), flat.shape[1:])
 
 
