@@ -1,6 +1,10 @@
 """Models by the names of their parts, as the command line has them."""
 
-from aevb.models import LIKELIHOODS, POSTERIORS, PRIORS, Mlp, Vae
+import dataclasses
+
+from aevb import distributions
+from aevb.data import Values
+from aevb.models import LIKELIHOODS, POSTERIORS, PRIORS, LocationScaleLikelihood, Mlp, Vae
 from aevb.models import choose_latents as choose_specs
 
 FLOWS = ("iaf", "coupling", "flow")
@@ -40,3 +44,14 @@ def choose_latents(posterior: str, prior: str) -> tuple[str, str]:
     p = None if prior == "auto" else PRIORS.make(prior)
     q, p = choose_specs(q, p)
     return q.kind, p.kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Cauchy(LocationScaleLikelihood):
+    """A likelihood as a user would write it."""
+
+    kind = "cauchy"
+    values = Values.REAL
+
+    def family(self, loc, scale):
+        return distributions.Cauchy(loc, scale)

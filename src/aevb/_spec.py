@@ -4,13 +4,12 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from aevb._plain import checked
 from aevb.errors import ConfigError
 
 
-@runtime_checkable
 class Choice(Protocol):
     """What a registry holds: an object with a kind and options, which are plain values. Every `Spec` is one."""
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from _models import Cauchy
 from jaxtyping import TypeCheckError
 
 import aevb
@@ -27,7 +28,6 @@ from aevb.models import (
     Encoder,
     Iaf,
     LaplaceLikelihood,
-    LocationScaleLikelihood,
     Mlp,
     Registry,
     Spec,
@@ -202,15 +202,6 @@ def test_modules_of_ones_own_go_through_the_front_door(tmp_path):
     assert f"Halves, given as a network, was called with a vector of {J} numbers" in caught.value.__notes__
     with pytest.raises(ConfigError, match="two modules that can be called"):
         aevb.fit(rows, **FEW, network=(Halves, halves()[1]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Cauchy(LocationScaleLikelihood):
-    kind = "cauchy"
-    values = Values.REAL
-
-    def family(self, loc, scale):
-        return aevb.distributions.Cauchy(loc, scale)
 
 
 def test_a_spec_of_ones_own_goes_into_files_once_it_is_registered(tmp_path, monkeypatch):

@@ -18,10 +18,11 @@ import numpy as np
 import numpyro.distributions as dist
 import optax
 import pytest
+from _models import Cauchy
 
 import aevb
 from aevb import train
-from aevb.data import Preprocessing, Values
+from aevb.data import Preprocessing
 from aevb.distributions import FAMILIES, Exponential, Normal, Uniform
 from aevb.estimators import ESTIMATORS, Estimate, Iwae, Renyi, ScoreFunction, SgvbA, SgvbB
 from aevb.models import (
@@ -33,7 +34,6 @@ from aevb.models import (
     AbstractPriorLikelihood,
     AbstractRecognitionModel,
     GaussianLikelihood,
-    LocationScaleLikelihood,
     Mlp,
     PriorSpec,
     Registry,
@@ -833,17 +833,6 @@ def test_what_is_wrong_with_an_algorithm_is_found(wrong, monkeypatch):
 
 
 # --- specs of one's own -----------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Cauchy(LocationScaleLikelihood):
-    """As a user would write it."""
-
-    kind = "cauchy"
-    values = Values.REAL
-
-    def family(self, loc, scale):
-        return aevb.distributions.Cauchy(loc, scale)
 
 
 @dataclasses.dataclass(frozen=True)
