@@ -188,7 +188,7 @@ def test_the_package_as_it_is_passes(tmp_path):
 
 
 # A few in the default suite, for time: each starts an interpreter. All of them with `python -m tests.mutants`.
-EVERY = len(MUTANTS) // 5
+EVERY = len(MUTANTS) // 8
 SHARE = [pytest.param(m, id=m.name, marks=[pytest.mark.slow] if i % EVERY else []) for i, m in enumerate(MUTANTS)]
 
 

@@ -52,12 +52,12 @@ def test_the_prior_check_of_the_models_own_data_is_uniform():
 
 def test_the_posterior_check_of_the_models_own_data_is_centred_and_conservative():
     """z ~ q(z | x_i) has seen the row: the data's statistic is nearer to the middle than uniform, and no less."""
-    ranks = ranks_of_the_data("posterior", repeats=120)
+    ranks = ranks_of_the_data("posterior", repeats=250)
     assert np.max(np.abs(z_scores(ranks, 4.5)[:2])) < 5
     uniform = np.mean((np.arange(10) - 4.5) ** 2)
     spread = z_scores((ranks - 4.5) ** 2, uniform)
     assert np.max(spread) < 5
-    assert spread[1] < 0  # of "sd", about -6
+    assert spread[1] < 0  # of "sd", about -9
 
 
 @pytest.mark.parametrize("kind", ["posterior", "prior"])
